@@ -133,24 +133,7 @@ std::string milter_text(const std::string& name, const smtpd::filter::milter::Mi
 
 }  // namespace
 
-RunningStatus::RunningStatus(delivery::Dispatcher& dispatcher, smtpd::Server& server, TlsParts& tls,
-                             DmarcParts& dmarc, const smtpd::auth::AuthService& auth,
-                             const LocalLimits& local_limits,
-                             const smtpd::filter::AuthenticationCounters& checks,
-                             const smtpd::filter::milter::MilterPeers& milters,
-                             const smtpd::filter::ClientCheckState& client_checks,
-                             std::string hostname, std::string config_file)
-    : dispatcher_(dispatcher),
-      server_(server),
-      tls_(tls),
-      dmarc_(dmarc),
-      auth_(auth),
-      local_limits_(local_limits),
-      checks_(checks),
-      milters_(milters),
-      client_checks_(client_checks),
-      hostname_(std::move(hostname)),
-      config_file_(std::move(config_file)) {}
+RunningStatus::RunningStatus(Asked asked) : asked_(std::move(asked)) {}
 
 // What receiving does with an address, before delivery is asked. The address that goes on; empty:
 // the conclusion is drawn.
@@ -191,7 +174,7 @@ std::vector<ExplainedFact> RunningStatus::explain(const std::string& given, bool
   if (address.empty())
     return facts;
   const auto answer = wait_for_answer<delivery::Explanation>(
-      stopping_, [&](auto on_answer) { dispatcher_.explain(address, std::move(on_answer)); });
+      stopping_, [&](auto on_answer) { asked_.dispatcher.explain(address, std::move(on_answer)); });
   if (!answer) {
     facts.push_back({"conclusion", "delivery did not answer in time"});
     return facts;
@@ -213,7 +196,7 @@ std::vector<ExplainedFact> RunningStatus::explain(const std::string& given, bool
   if (named < answer->hosts.size())
     add("host", "and " + std::to_string(answer->hosts.size() - named) + " more");
   const auto handshakes = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
-    tls_.last_handshakes(answer->domain, std::move(on_answer));
+    asked_.tls.last_handshakes(answer->domain, std::move(on_answer));
   });
   for (const auto& handshake : handshakes.value_or(std::vector<std::string>()))
     add("handshake", handshake);
@@ -226,71 +209,37 @@ std::vector<ExplainedFact> RunningStatus::explain(const std::string& given, bool
 }
 
 std::vector<std::string> RunningStatus::reasons(const std::vector<std::string>& addresses) {
-  auto answer = wait_for_answer<std::vector<std::string>>(
-      stopping_, [&](auto on_answer) { dispatcher_.reasons(addresses, std::move(on_answer)); });
+  auto answer = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
+    asked_.dispatcher.reasons(addresses, std::move(on_answer));
+  });
   return answer ? *std::move(answer) : std::vector<std::string>(addresses.size());
 }
 
-void RunningStatus::set_waker(std::function<void()> wake_for_reload) {
-  wake_for_reload_ = std::move(wake_for_reload);
-}
-
-// The number is given before the word, so that whoever takes the word knows of it.
 std::uint64_t RunningStatus::ask_for_reload() {
-  std::uint64_t number = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    number = ++asked_;
-  }
-  wake_for_reload_();
-  return number;
-}
-
-std::uint64_t RunningStatus::reloads_asked_for() const {
-  const std::lock_guard lock(mutex_);
-  return asked_;
+  return asked_.reloads.ask();
 }
 
 std::optional<ReloadVerdict> RunningStatus::reload_verdict(std::uint64_t number) {
-  constexpr Duration kLittle{500};
-  std::unique_lock lock(mutex_);
-  const auto is_judged = [&] { return judged_up_to_ >= number; };
-  if (!judged_.wait_for(lock, kLittle, [&] { return is_judged() || stopping_; }) || !is_judged())
-    return std::nullopt;
-  return verdict_;
-}
-
-void RunningStatus::set_verdict(std::uint64_t number, ReloadVerdict verdict) {
-  {
-    const std::lock_guard lock(mutex_);
-    verdict_ = std::move(verdict);
-    judged_up_to_ = number;
-  }
-  judged_.notify_all();
+  return asked_.reloads.verdict(number);
 }
 
 void RunningStatus::stop() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  judged_.notify_all();
+  stopping_ = true;
+  asked_.reloads.stop();
 }
 
 boost::json::object RunningStatus::status() {
   boost::json::object out;
   out["version"] = version();
-  out["hostname"] = hostname_;
+  out["hostname"] = asked_.hostname;
   out["pid"] = static_cast<std::int64_t>(getpid());
-  out["config"] = config_file_;
+  out["config"] = asked_.config_file;
   boost::json::array listeners;
-  std::string refused;
+  const auto refused = asked_.reloads.problem();
   {
     const std::lock_guard lock(mutex_);
     for (const auto& address : listeners_)
       listeners.emplace_back(address);
-    if (!verdict_.problems.empty())
-      refused = verdict_.problems.front();
   }
   if (!refused.empty())
     out["config_refused"] = refused;
@@ -305,7 +254,7 @@ boost::json::object RunningStatus::status() {
       out["pam_helper"] = "ended and started again, times: " + std::to_string(pam_ends_) +
                           ", the last time by " + pam_end_;
   }
-  const auto receiving = server_.counters();
+  const auto receiving = asked_.server.counters();
   out["sessions"] = receiving.open;
   out["sessions_so_far"] = receiving.connections;
   out["messages_received"] = receiving.messages;
@@ -323,36 +272,36 @@ boost::json::object RunningStatus::status() {
                            {"TLSv1.2", receiving.tls_1_2},
                            {"older", receiving.tls_older},
                            {"failed", receiving.tls_failed}};
-  if (const auto checked = checks_.checked.load(); checked > 0) {
+  if (const auto checked = asked_.checks.checked.load(); checked > 0) {
     out["authentication_checked"] = checked;
-    out["authentication_spf_passed"] = checks_.spf_passed.load();
-    out["authentication_dkim_passed"] = checks_.dkim_passed.load();
-    out["authentication_dmarc_passed"] = checks_.dmarc_passed.load();
-    out["authentication_dmarc_failed"] = checks_.dmarc_failed.load();
-    out["authentication_dns_trouble"] = checks_.troubled.load();
-    out["authentication_excepted"] = checks_.excepted.load();
-    out["authentication_quarantined"] = checks_.quarantined.load();
-    out["authentication_refused"] = checks_.refused.load();
+    out["authentication_spf_passed"] = asked_.checks.spf_passed.load();
+    out["authentication_dkim_passed"] = asked_.checks.dkim_passed.load();
+    out["authentication_dmarc_passed"] = asked_.checks.dmarc_passed.load();
+    out["authentication_dmarc_failed"] = asked_.checks.dmarc_failed.load();
+    out["authentication_dns_trouble"] = asked_.checks.troubled.load();
+    out["authentication_excepted"] = asked_.checks.excepted.load();
+    out["authentication_quarantined"] = asked_.checks.quarantined.load();
+    out["authentication_refused"] = asked_.checks.refused.load();
     out["authentication_questions"] = receiving.asked;
     out["authentication_questions_open"] = receiving.asking + receiving.waiting_to_ask;
   }
-  if (const auto checked = client_checks_.checked.load(); checked > 0) {
+  if (const auto checked = asked_.client_checks.checked.load(); checked > 0) {
     out["clients_checked"] = checked;
-    out["clients_in_table"] = client_checks_.in_table.load();
-    out["clients_over_rate"] = client_checks_.over_rate.load();
-    out["clients_listed"] = client_checks_.listed.load();
-    out["clients_welcome"] = client_checks_.welcome.load();
-    out["clients_without_name"] = client_checks_.unnamed.load();
-    out["clients_bad_helo"] = client_checks_.bad_helo.load();
-    out["greylisted"] = client_checks_.greylisted.load();
-    out["greylist_entries"] = client_checks_.greylist.size();
-    out["policy_asked"] = client_checks_.policy_asked.load();
-    out["policy_refused"] = client_checks_.policy_refused.load();
-    out["policy_failed"] = client_checks_.policy_failed.load();
+    out["clients_in_table"] = asked_.client_checks.in_table.load();
+    out["clients_over_rate"] = asked_.client_checks.over_rate.load();
+    out["clients_listed"] = asked_.client_checks.listed.load();
+    out["clients_welcome"] = asked_.client_checks.welcome.load();
+    out["clients_without_name"] = asked_.client_checks.unnamed.load();
+    out["clients_bad_helo"] = asked_.client_checks.bad_helo.load();
+    out["greylisted"] = asked_.client_checks.greylisted.load();
+    out["greylist_entries"] = asked_.client_checks.greylist.size();
+    out["policy_asked"] = asked_.client_checks.policy_asked.load();
+    out["policy_refused"] = asked_.client_checks.policy_refused.load();
+    out["policy_failed"] = asked_.client_checks.policy_failed.load();
   }
   boost::json::array milters;
   boost::json::object figures;
-  for (const auto& [name, peer] : milters_.in_use()) {
+  for (const auto& [name, peer] : asked_.milters.in_use()) {
     milters.emplace_back(milter_text(name, *peer));
     figures[json_text(name)] = milter_figures(*peer);
   }
@@ -365,16 +314,16 @@ boost::json::object RunningStatus::status() {
     alarms.emplace_back("ALARM: the configuration was refused, the one before is in use: " +
                         refused);
   add_certificates(alarms);
-  if (const auto lost = log_ == nullptr ? 0 : log_->lost(); lost > 0)
+  if (const auto lost = asked_.log.lost(); lost > 0)
     alarms.emplace_back("ALARM: the log is not written: lines lost so far " + std::to_string(lost) +
                         "; look at log.target, and at the room there");
-  for (const auto& [name, peer] : milters_.in_use())
+  for (const auto& [name, peer] : asked_.milters.in_use())
     if (!peer->gate.is_well())
       alarms.emplace_back("ALARM: the milter " + name +
                           " does not answer; mail gets its milter.default_action meanwhile");
   boost::json::array limited;
-  auto at_limit = auth_.limited();
-  for (auto& user : local_limits_.limited())
+  auto at_limit = asked_.auth.limited();
+  for (auto& user : asked_.local_limits.limited())
     at_limit.push_back(std::move(user));
   for (const auto& user : at_limit) {
     const auto limit = std::to_string(user.most) + " " + std::string(user.limit);
@@ -387,7 +336,7 @@ boost::json::object RunningStatus::status() {
   add_dns(out);
   add_trace(out);
   const auto sending = wait_for_answer<delivery::Status>(
-      stopping_, [&](auto on_answer) { dispatcher_.status(std::move(on_answer)); });
+      stopping_, [&](auto on_answer) { asked_.dispatcher.status(std::move(on_answer)); });
   if (!sending) {
     if (!stopping_)
       alarms.emplace_back("ALARM: delivery did not answer in time");
@@ -412,9 +361,8 @@ boost::json::object RunningStatus::status() {
   if (const auto* trouble_of_trace = out.if_contains("trace_not_written"))
     alarms.emplace_back("ALARM: the trace is not written: " +
                         std::string(trouble_of_trace->as_string()));
-  if (watcher_ != nullptr)
-    for (const auto& problem : watcher_->not_read())
-      alarms.emplace_back("ALARM: " + problem);
+  for (const auto& problem : asked_.watcher.not_read())
+    alarms.emplace_back("ALARM: " + problem);
   for (const auto& site : sending->in_trouble) {
     trouble.emplace_back(site_text(site));
     if (!site.alarm.empty())
@@ -428,7 +376,7 @@ boost::json::object RunningStatus::status() {
 std::vector<boost::json::object> RunningStatus::sites() {
   std::vector<boost::json::object> all;
   const auto known = wait_for_answer<std::vector<delivery::SiteStatus>>(
-      stopping_, [&](auto on_answer) { dispatcher_.sites(std::move(on_answer)); });
+      stopping_, [&](auto on_answer) { asked_.dispatcher.sites(std::move(on_answer)); });
   for (const auto& site : known ? *known : std::vector<delivery::SiteStatus>())
     all.push_back(site_object(site));
   return all;
@@ -464,7 +412,7 @@ void RunningStatus::add_certificates(boost::json::array& alarms) const {
 
 void RunningStatus::add_dns(boost::json::object& out) const {
   std::uint64_t lookups = 0, cached = 0, queries = 0, over_tcp = 0, timeouts = 0, failures = 0;
-  for (const auto* resolver : resolvers_) {
+  for (const auto* resolver : asked_.resolvers) {
     const auto& counters = resolver->counters();
     lookups += counters.lookups;
     cached += counters.cached;
@@ -478,9 +426,7 @@ void RunningStatus::add_dns(boost::json::object& out) const {
 }
 
 void RunningStatus::add_events(boost::json::object& out, boost::json::array& alarms) const {
-  if (sinks_ == nullptr)
-    return;
-  const auto status = sinks_->status();
+  const auto status = asked_.sinks.status();
   if (!status.is_on)
     return;
   boost::json::array sinks;
@@ -506,9 +452,9 @@ void RunningStatus::add_events(boost::json::object& out, boost::json::array& ala
 }
 
 void RunningStatus::add_trace(boost::json::object& out) const {
-  if (trace_ == nullptr || !trace_->is_on())
+  if (!asked_.trace.is_on())
     return;
-  const auto counters = trace_->counters();
+  const auto counters = asked_.trace.counters();
   out["trace_written"] = counters.written;
   out["trace_waiting"] = counters.waiting;
   out["trace_lost"] = counters.lost;
@@ -519,30 +465,28 @@ void RunningStatus::add_trace(boost::json::object& out) const {
 Result<StatusSource::EventPage> RunningStatus::events(const std::string& after,
                                                       std::uint64_t last) {
   constexpr std::size_t kPage = 200;
-  if (sinks_ == nullptr || !sinks_->status().is_on)
+  if (!asked_.sinks.status().is_on)
     return Error(Errc::unsupported,
                  "this daemon keeps no events; name a sink of them in [[events]]");
   auto from = after;
   if (last > 0) {
-    auto position = sinks_->position_before_last(last);
+    auto position = asked_.sinks.position_before_last(last);
     if (!position)
       return position.error();
     from = *std::move(position);
   }
-  auto kept = sinks_->kept(from, kPage);
+  auto kept = asked_.sinks.kept(from, kPage);
   if (!kept)
     return kept.error();
   return EventPage{std::move(kept->position), std::move(kept->events), kept->lost};
 }
 
 Result<void> RunningStatus::replay_events(const std::string& sink, const std::string& id) {
-  if (sinks_ == nullptr)
-    return Error(Errc::not_found, "find the sink");
-  return sinks_->replay(sink, id);
+  return asked_.sinks.replay(sink, id);
 }
 
 std::vector<ExplainedFact> RunningStatus::reports(ReportKind kind, bool send, bool today_too) {
-  auto reports = kind == ReportKind::tls ? tls_.reports() : dmarc_.reports();
+  auto reports = kind == ReportKind::tls ? asked_.tls.reports() : asked_.dmarc.reports();
   const auto lines = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
     if (send)
       reports.send(today_too, std::move(on_answer));
@@ -586,7 +530,7 @@ void RunningStatus::set_listeners(std::vector<std::string> addresses) {
 
 // A filter by domain or site opens just that; any other may concern every site.
 void RunningStatus::retried(const queue::Filter& filter) {
-  dispatcher_.unblock(filter.site ? *filter.site : filter.domain.value_or(""));
+  asked_.dispatcher.unblock(filter.site ? *filter.site : filter.domain.value_or(""));
 }
 
 }  // namespace postrider::daemon

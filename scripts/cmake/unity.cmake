@@ -12,7 +12,7 @@ set(compiled_alone
   daemon/protocol/submit_protocol.cc daemon/privsep/table_reader.cc daemon/config/values.cc
   delivery/core.cc delivery/local/agents/command_exit.cc delivery/local/addresses/expander.cc delivery/local/agents/local_content.cc
   delivery/local/agents/local_file.cc delivery/tls/reports/tally.cc
-  daemon/dkim_check.cc daemon/doctor.cc daemon/doctor_network.cc daemon/running_signing.cc daemon/running_tls.cc daemon/signing/signing_keys.cc mailauth/signer.cc smtpd/filter/signing.cc
+  daemon/dkim_check.cc daemon/doctor.cc daemon/doctor_network.cc daemon/certificate_keeper.cc daemon/signing/signing_keys.cc mailauth/signer.cc smtpd/filter/signing.cc
   cli/sendmail.cc delivery/tls/reports/reporter.cc queue/store/page_file.cc
   dns/lookup.cc mailauth/spf_record.cc mail/envelope.cc mail/header.cc mail/reply.cc queue/ledger/recording.cc
   smtpd/auth/introspection.cc smtpd/auth/pam_helper.cc
