@@ -60,7 +60,7 @@ Result<void> BatchTaker::take(std::string_view batch) {
   return {};
 }
 
-// Again and again while there is time: a broker that starts anew is back in seconds.
+// Again and again while there is time: a broker that restarts is back in seconds.
 Result<void> BatchTaker::publish(Wave wave, SteadyTime until) {
   for (auto pause = kFirstPause;; pause = std::min(pause * 2, kLongestPause)) {
     std::vector<bool> taken(wave.size());

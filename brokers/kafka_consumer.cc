@@ -90,7 +90,7 @@ Result<std::optional<BrokerRequest>> KafkaConsumer::next(SteadyTime until) {
 }
 
 // The key that the application gave it; otherwise its place, which is the same each time, and its
-// time: a topic that is made anew counts from 0 again.
+// time: a topic that is made again counts from 0 again.
 Result<BrokerRequest> KafkaConsumer::request_of(const rd_kafka_message_t& record) const {
   BrokerRequest request;
   request.is_too_large = record.len > kMostRequest;

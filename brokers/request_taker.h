@@ -1,5 +1,5 @@
 // Takes mail requests from a broker: each is acknowledged there only when its mail is in the
-// daemon's custody. One that is refused for good is told of at the broker, if there is a place for
+// daemon's custody. One that is refused for good is reported at the broker, if there is a place for
 // that, before it is given up. So nothing is lost, whoever ends in between; and what comes again
 // with the same key is the same mail, for a day.
 #pragma once
@@ -38,7 +38,7 @@ class RequestTaker {
     Large* large = nullptr;  // shared by those of one program: a large request at a time
   };
 
-  // refusals: where it is told of those that were refused; null: nowhere. All of them outlive it.
+  // refusals: where those that were refused are reported; null: nowhere. All of them outlive it.
   RequestTaker(Settings settings, Consumer& consumer, Publisher* refusals, const Clock& clock,
                Log& log);
   // Waits about a second for a request, and sees to it.

@@ -135,7 +135,7 @@ Result<std::unique_ptr<events::Sink>> EventSinks::make_sink(const EventsConfig& 
                                                parts_.told);
 }
 
-// One whose file of keys may have changed is made anew.
+// One whose file of keys may have changed is made again.
 Result<EventSinks::Made> EventSinks::prepare(const Config& config) const {
   Made made;
   made.limits = limits_of(config);

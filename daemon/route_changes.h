@@ -1,4 +1,4 @@
-// When the ways of mail change: by a reload that changes routes, or when a table of routes is
+// When the routes of mail change: by a reload that changes them, or when a table of routes is
 // changed. Mail that was put off on an old way need not wait for its time then.
 #pragma once
 

@@ -1,5 +1,5 @@
 // A log that also tells the outbox and the trace: it stands before the daemon's own where mail is
-// logged. Of what becomes of messages the outbox is told by the queue, once it is stored; the trace
+// logged. What becomes of messages the queue reports to the outbox, once it is stored; the trace
 // has it from the lines, and may lose the last of them.
 #pragma once
 

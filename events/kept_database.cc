@@ -129,7 +129,7 @@ Result<void> KeptDatabase::set_aside(const std::string& path) {
     struct stat found {};
     const bool is_other =
         ::lstat(from.c_str(), &found) == 0 && !S_ISREG(found.st_mode) && !S_ISDIR(found.st_mode);
-    if (is_other) {  // which the confined daemon may not make anew elsewhere, and holds nothing
+    if (is_other) {  // which the confined daemon may not make again elsewhere, and holds nothing
       if (::unlink(from.c_str()) != 0)
         return system_error("remove " + from);
       continue;

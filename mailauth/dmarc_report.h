@@ -1,4 +1,4 @@
-// Aggregate reports for domains that publish DMARC records (RFC 9990): what is told of a message,
+// Aggregate reports for domains that publish DMARC records (RFC 9990): what is reported of a message,
 // and a report as XML. Pure.
 #pragma once
 

@@ -1,7 +1,7 @@
 // What the queue's transactions have made true, for those who carry it outwards (events/). A fact
 // is a line of the mail log that was made before the transaction and is stored in it, in the table
 // `fact`. It stays there until the witness has it safe, and comes to the witness again after a
-// crash in between, with the same number: so nothing is lost, and nothing is told that did not
+// crash in between, with the same number: so nothing is lost, and nothing is reported that did not
 // come to pass. While nobody wants facts, none is made.
 #pragma once
 

@@ -229,7 +229,7 @@ struct Totals {
   std::array<std::uint64_t, Summary::kAges> ages = {};  // of messages, to a minute
 };
 
-// expire: as bounce, but the sender is told that the lifetime is over. reroute: to another host
+// expire: as bounce, but the notice says that the lifetime is over. reroute: to another host
 // than the one of its domain, now and with every further attempt.
 enum class Verb : std::uint8_t { hold, release, retry, remove, bounce, expire, reroute };
 struct Changed {

@@ -74,7 +74,7 @@ class Spool {
   // Copies the database's log to lost/, once: the next transaction overwrites what SQLite does not
   // see in it. Gives the copy's path. Requires: no connection to the database is open.
   Result<std::string> keep_log() const;
-  // A log whose database is gone, or empty, goes to lost/ before one is begun anew: SQLite would
+  // A log whose database is gone, or empty, goes to lost/ before another is begun: SQLite would
   // write over it. Returns where it is now; empty: there was none.
   Result<std::string> keep_orphaned_log() const;
 

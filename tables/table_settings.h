@@ -69,7 +69,7 @@ class SettingsFile {
   std::vector<std::pair<std::string, std::size_t>> lines_;
 };
 
-// The first line of the file, without its end; read anew each time. Empty for no path. In no error
+// The first line of the file, without its end; read again each time. Empty for no path. In no error
 // is anything of what it holds.
 Result<std::string> read_password(const std::string& path);
 

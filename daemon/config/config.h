@@ -318,7 +318,7 @@ struct RequestsConfig {
   std::string broker;    // a URL
   std::string password;  // a file: of the user at the broker
   std::string source;    // there: a queue, destination or topic
-  std::string refused;   // there: where it is told which requests were refused; empty: nowhere
+  std::string refused;   // there: where refused requests are reported; empty: nowhere
   std::uint64_t connections = 4;
 };
 

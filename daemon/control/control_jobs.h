@@ -54,7 +54,7 @@ constexpr const char* kIsDown =
 // For the jobs: the end of an answer, appended; always false, as step() gives it.
 bool finish(std::string& out);
 bool fail(int exit_code, std::string sentence, std::string& out);
-// What an administrator is told when the queue of a running daemon cannot be read: one sentence
+// What an administrator reads when the queue of a running daemon cannot be read: one sentence
 // about what is wrong and one about what to do.
 std::string unreadable_queue(const Error& error);
 

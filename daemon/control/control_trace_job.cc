@@ -130,7 +130,7 @@ class TraceJob : public ControlJob {
     }
     if (!*more)
       search_.reset();
-    // The next in line is told first.
+    // The next in line is printed first.
     std::reverse(stories_.begin(), stories_.end());
     return true;
   }

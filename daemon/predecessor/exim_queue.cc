@@ -22,7 +22,7 @@ constexpr const char* kRemedy =
     "stop it, keep it from being started again (systemctl disable --now exim4), and wait for the "
     "end of its processes";
 
-// The socket on which its daemon (since 4.95) is told of messages: with an abstract name on Linux.
+// The socket on which its daemon (since 4.95) hears of messages: with an abstract name on Linux.
 bool daemon_hears(std::string path) {
   while (path.size() > 1 && path.ends_with('/'))
     path.pop_back();

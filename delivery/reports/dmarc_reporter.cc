@@ -22,7 +22,7 @@ namespace {
 constexpr unsigned kHelpers = 8;
 constexpr Duration kPatience = std::chrono::seconds(20);
 constexpr std::size_t kMostFile = 256U << 20U;
-// A journal that has grown by this and by half is written anew.
+// A journal that has grown by this and by half is written again.
 constexpr std::size_t kGrowth = 16U << 20U;
 constexpr std::size_t kDateSize = 10;
 

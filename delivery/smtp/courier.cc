@@ -690,7 +690,7 @@ Task<Result<std::shared_ptr<const std::string>>> Courier::make_seven_bit(
   co_return std::shared_ptr<const std::string>(taken, taken->text.get());
 }
 
-// Whatever happens, the job goes on or ends, and who waits for it is told.
+// Whatever happens, the job goes on or ends, and its end is reported to whoever waits for it.
 Task<void> Courier::convert(std::shared_ptr<Courier> self, std::shared_ptr<Waiting> waiting,
                             std::string remote) {
   const auto message = waiting->job.message;

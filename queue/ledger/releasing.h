@@ -1,6 +1,6 @@
 // Mail that its sender asked not to send before a time of his (RFC 4865) goes by the wall clock,
 // which is what he had in mind; all other waits go by the queue's own time. When the clock has
-// jumped, or the daemon was down for days, its rows are set to that time anew.
+// jumped, or the daemon was down for days, its rows are set to that time again.
 #pragma once
 
 #include "queue/ledger/queue_state.h"

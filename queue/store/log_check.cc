@@ -68,7 +68,7 @@ std::uint32_t page_size_of_database(const std::string& log) {
 }
 
 // The two words that each frame of one round through the log repeats. The first counts the rounds,
-// the second is drawn anew: what has one of them is of that round, the other is damaged.
+// the second is drawn again: what has one of them is of that round, the other is damaged.
 struct Salts {
   std::uint32_t round = 0, drawn = 0;
   bool are_known() const { return round != 0 || drawn != 0; }

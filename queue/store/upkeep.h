@@ -26,7 +26,7 @@ class Upkeep {
   void after_commit();
   void idle();
   void give_back_room();
-  // Where room is short: makes the log begin anew, in the blocks that it has.
+  // Where room is short: makes the log begin again, in the blocks that it has.
   void reuse_log();
   // Whether it has something to do once the queue is idle.
   bool is_wanted() const { return log_state_ == LogState::grown || wants_vacuum_; }

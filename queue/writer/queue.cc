@@ -273,7 +273,7 @@ Result<std::vector<Attempt>> Queue::attempts(mail::MessageId id) {
   return impl_->listing.attempts(id);
 }
 
-// Who asks how things stand is told the truth though nobody has tried to store anything: a look at
+// Status is true even if nothing has been stored for a while: a look at
 // the folder of large content belongs to the figures.
 Result<Totals> Queue::totals() {
   impl_->writer.look_at_bodies();

@@ -66,7 +66,7 @@ void Writer::start(Consumer* consumer, Witness* witness) {
   consumer_ = consumer;
   witness_ = witness;
   bear_witness(keeper_.take_facts());
-  // The tools, while the daemon is down: what they change is told at its next start.
+  // The tools, while the daemon is down: what they change is reported at its next start.
   if (consumer == nullptr)
     ledger_.facts().want(keeper_.were_facts_wanted());
   ledger_.set_consumer(consumer != nullptr);

@@ -1,8 +1,8 @@
-// For smtpd/auth/service*.cc: how one AUTH is answered.
+// For smtpd/auth/auth_service*.cc: how one AUTH is answered.
 //
-// Every try is charged to the guard before anything is looked up, and what it was is reported to it
-// afterwards; a refusal is never sent before the configured delay, so that neither the time of a
-// lookup nor that of a hash tells who exists.
+// Every attempt is charged to the login limiter before anything is looked up, and its result is
+// reported to the limiter afterwards; a refusal is never sent before the configured delay, so that
+// neither the time of a lookup nor that of a hash tells who exists.
 #pragma once
 
 #include "smtpd/auth/auth_service_impl.h"

@@ -179,7 +179,7 @@ Task<Verdict> Checks::end(Ending& ending) {
   co_await find(findings);
   auto verdict = co_await judge(ending, findings);
   count_of(findings);
-  // What is told to come again is judged again.
+  // Mail that is put off is judged again when it comes again.
   if (!has_given_up_ && (!verdict || findings.disposition == Disposition::reject))
     report(*settings_, findings, facts_.client.address, ending.envelope);
   maillog::checked(around_.log, facts_, ending.id, findings,

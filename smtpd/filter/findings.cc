@@ -92,7 +92,7 @@ void report(const AuthenticationSettings& settings, const Findings& findings,
   if (!settings.reports || !findings.mail_from ||
       is_for_reporter_alone(envelope, settings.reports_from))
     return;
-  // Reports beget no reports; one that only says that it is one is told of as all mail is.
+  // Reports beget no reports; one that only says that it is one is reported as all mail is.
   const auto is_true_report = [&](const mailauth::DmarcVerdict& verdict) {
     return findings.is_report && verdict.result == mailauth::DmarcResult::pass;
   };

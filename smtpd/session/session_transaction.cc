@@ -96,7 +96,7 @@ std::string_view SessionTransaction::take_wishes(const mail::MailCommand& mail,
                                                  const Around& around, mail::Envelope& envelope) {
   const auto& policy = *around.facts.policy;
   const auto& client = around.facts.client;
-  // Mode N of strangers is not kept: that their mail is late is told of as of all other mail.
+  // Mode N of strangers is not kept: a delay of their mail is reported as that of all other mail.
   const bool hears_more = policy.settings().success_notices || Policy::may_relay(client);
   if (const auto& by = mail.by; by && (by->returns || hears_more)) {
     using std::chrono::seconds;

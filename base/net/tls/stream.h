@@ -54,7 +54,7 @@ class Stream {
   Task<Result<void>> start_tls_server(std::shared_ptr<const TlsContext> context,
                                       std::string received);
   // Of a client: where the context's books have no room it waits for its turn first, for two minutes at most, and the
-  // deadline begins anew behind that; not_enough_memory says nothing about the peer, but that its certificates may be
+  // deadline begins again behind that; not_enough_memory says nothing about the peer, but that its certificates may be
   // very large.
   Task<Result<void>> start_tls_client(std::shared_ptr<const TlsContext> context,
                                       TlsClientOptions options);
