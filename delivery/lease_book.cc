@@ -20,6 +20,9 @@ namespace {
 // What is known of some recipients is recorded so long after it became known, whatever the others
 // do: a crash would repeat it.
 constexpr auto kKnown = std::chrono::milliseconds(700);
+// What was delivered, and needs no notice that others may share, much sooner: a crash would make a
+// second copy of it.
+constexpr auto kDelivered = std::chrono::milliseconds(150);
 constexpr std::size_t kMany = 1000;   // recipients of a message
 constexpr std::size_t kEnough = 100;  // results of such a message to be recorded before that
 
@@ -98,12 +101,13 @@ queue::Record take_part(queue::Record& record) {
 
 // What its sender need not hear of, if that is enough: the rest waits for more that goes with it in
 // one notice.
-std::optional<queue::Record> take_plain(const Lease& lease, queue::Record& record) {
+std::optional<queue::Record> take_plain(const Lease& lease, queue::Record& record,
+                                        std::size_t least) {
   auto& results = record.results;
   const auto plain_end = std::partition(results.begin(), results.end(), [&](const auto& result) {
     return !needs_notice(lease, result);
   });
-  if (plain_end - results.begin() < static_cast<std::ptrdiff_t>(kEnough))
+  if (plain_end - results.begin() < static_cast<std::ptrdiff_t>(least))
     return std::nullopt;
   queue::Record part;
   part.id = record.id;
@@ -205,6 +209,7 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
     ++counts_.bounced;
   }
   result.outcome = std::move(outcome);
+  given.is_delivered_to = given.is_delivered_to || result.outcome.verdict == Verdict::delivered;
   const auto twins = given.twins.extract(index);
   if (twins)
     for (const auto twin : twins.mapped()) {
@@ -222,12 +227,38 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
 void LeaseBook::record_soon(std::uint64_t handle, InHand& given) {
   // At once, so that the next part of the message goes out.
   if (given.open > 0 && given.record.results.size() >= kEnough && is_shared(given.lease))
-    if (auto part = take_plain(given.lease, given.record))
+    if (auto part = take_plain(given.lease, given.record, kEnough))
       records_.push(*std::move(part));
+  if (given.open > 0 && given.is_delivered_to && !std::exchange(given.is_soon_recorded, true)) {
+    delivered_.push_back(handle);
+    record_delivered_soon();
+  }
   if (given.open == 0 || std::exchange(given.is_partly_known, true))
     return;
   partly_known_.push_back(handle);
   flush_later();
+}
+
+void LeaseBook::record_delivered_soon() {
+  if (!record_delivered_)
+    record_delivered_ =
+        std::make_unique<Deadline>(context_.home.deadlines(), [this] { record_delivered(); });
+  if (!record_delivered_->is_set())
+    record_delivered_->set(kDelivered);
+}
+
+void LeaseBook::record_delivered() {
+  for (const auto handle : std::exchange(delivered_, {})) {
+    const auto found = in_hand_.find(handle);
+    if (found == in_hand_.end())
+      continue;
+    auto& given = *found->second;
+    given.is_soon_recorded = given.is_delivered_to = false;
+    if (given.open == 0)
+      continue;
+    if (auto part = take_plain(given.lease, given.record, 1))
+      records_.push(*std::move(part));
+  }
 }
 
 void LeaseBook::flush_later() {

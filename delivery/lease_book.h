@@ -86,8 +86,10 @@ class LeaseBook {
     queue::Record record;
     std::size_t open = 0;  // recipients without a result
     SteadyTime taken;
-    bool is_begun = false;         // an attempt of it
-    bool is_partly_known = false;  // has results that are soon recorded
+    bool is_begun = false;          // an attempt of it
+    bool is_partly_known = false;   // has results that are soon recorded
+    bool is_delivered_to = false;   // has recipients who have it, since that was last recorded
+    bool is_soon_recorded = false;  // is in delivered_
     // The same mailbox named again, in another case of its domain: ends with the first one.
     std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> twins;
     RetryTimes retry;
@@ -100,6 +102,8 @@ class LeaseBook {
   Task<void> record_part_with_notice(std::shared_ptr<void> alive, std::uint64_t handle,
                                      queue::Record part);
   void flush_later();
+  void record_delivered_soon();
+  void record_delivered();
   // Of one message: what is recorded together.
   struct Together {
     void add(const queue::Lease& of, queue::Record record);
@@ -122,6 +126,8 @@ class LeaseBook {
   std::vector<std::uint64_t> partly_known_;      // leases with results to record soon
   std::vector<std::unique_ptr<InHand>> closed_;  // of large messages, to be recorded with others
   std::unique_ptr<Deadline> record_known_;
+  std::vector<std::uint64_t> delivered_;  // leases with recipients who have it, to record very soon
+  std::unique_ptr<Deadline> record_delivered_;
   std::size_t closing_ = 0;  // records whose notices are being made
   Counts counts_;
 };

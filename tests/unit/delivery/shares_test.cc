@@ -864,6 +864,28 @@ TEST_CASE("an end is recorded soon, whatever the other recipients do", "[deliver
   CHECK(describe(last).starts_with("3 retry 4."));
 }
 
+TEST_CASE("who has it is recorded before those of whom a notice tells", "[delivery][record]") {
+  FakeMx good;
+  Behaviour never;
+  never.replies["RCPT"] = "550 5.1.1 no such user\r\n";
+  FakeMx refusing(never);
+  FakeMx hanging(hanging_at("."));
+  Rig rig;
+  rig.route_to(good.port(), "good.test");
+  rig.route_to(refusing.port(), "never.test");
+  rig.route_to(hanging.port(), "hangs.test");
+  rig.start();
+  const auto id =
+      rig.send(make_message({"a@good.test", "a@never.test", "b@never.test", "a@hangs.test"}));
+  // Each comes in a record of its own, the copy that a crash would repeat first.
+  CHECK(describe(rig.custody->wait_for(id)) == "0 delivered 2.0.0");
+  const auto refused = rig.custody->wait_for(id);
+  CHECK(refused.partial);
+  CHECK(refused.results.size() == 2);
+  CHECK(refused.notices.size() == 1);
+  rig.drain(std::chrono::milliseconds(10));
+}
+
 // Its parts end at their own times.
 TEST_CASE("the sender of a message for very many hears of its parts together",
           "[delivery][record]") {
