@@ -27,13 +27,9 @@ constexpr auto kRememberEach = std::chrono::minutes(1);
 // however they are quoted (§4.1.2) or encoded (RFC 5890 §2.3.2.4). Equal for two addresses of one
 // mailbox; empty: it has no domain.
 std::string mailbox_of(const mail::Recipient& recipient) {
-  const auto at = recipient.address.rfind('@');
-  if (at == std::string::npos)
+  if (recipient.address.rfind('@') == std::string::npos)
     return {};
-  const std::string_view address = recipient.address;
-  const auto domain = mail::to_ascii_domain(address.substr(at + 1));
-  return mail::unquoted_local_part(address.substr(0, at)) + '\0' +
-         (domain ? *domain : ascii_lower(address.substr(at + 1))) + '\0' + recipient.leaf + '\0';
+  return mail::mailbox_key(recipient.address) + '\0' + recipient.leaf + '\0';
 }
 
 }  // namespace

@@ -5,7 +5,7 @@ namespace postrider::delivery {
 namespace {
 
 constexpr auto kKeep = std::chrono::minutes(15);
-constexpr std::size_t kMost = 50'000;  // deeds and children
+constexpr std::size_t kMost = 100'000;  // deeds and children
 
 }  // namespace
 

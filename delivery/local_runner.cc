@@ -159,6 +159,8 @@ void LocalRunner::begin(const std::shared_ptr<Work>& work) {
       work->shares.push_back({"place:" + claim.place, of_place});
     if (!claim.deed.empty())
       work->shares.push_back({std::to_string(root) + " " + claim.deed, 1});
+    if (claim.sends_on)
+      work->shares.push_back({std::to_string(root) + " onward", 1});
     if (claim.is_command)
       work->shares.push_back({"commands", commands});
     const auto* exhausted = shares->enter(work->shares, work->held);
@@ -215,6 +217,8 @@ void LocalRunner::remember(const Work& work, const LocalResult& result) {
                               root != work.job.message->id.value;
   if (!result.deed.empty() && may_come_again)
     history_->note_done(root, result.deed, clock_.steady());
+  for (const auto& deed : result.sent_on)
+    history_->note_done(root, deed, clock_.steady());
 }
 
 // It has had the time of a command.

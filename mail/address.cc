@@ -355,6 +355,15 @@ std::string unquoted_local_part(std::string_view local_part) {
   return meaning;
 }
 
+std::string mailbox_key(std::string_view address) {
+  const auto at = address.rfind('@');
+  if (at == std::string_view::npos)
+    return std::string(address);
+  const auto domain = to_ascii_domain(address.substr(at + 1));
+  return unquoted_local_part(address.substr(0, at)) + '\0' +
+         (domain ? ascii_lower(*domain) : ascii_lower(address.substr(at + 1)));
+}
+
 std::string quoted_local_part(std::string_view meaning) {
   if (is_strict_dot_string(meaning))
     return std::string(meaning);

@@ -38,6 +38,10 @@ std::string unquoted_local_part(std::string_view local_part);
 // The other way: quoted if RFC 5321 wants it so.
 std::string quoted_local_part(std::string_view meaning);
 
+// The same text for all spellings of one mailbox: without quotes that are not needed, the domain in
+// its ASCII form and in lower case. For comparisons; it is no address.
+std::string mailbox_key(std::string_view address);
+
 // True for an address literal in any valid spelling: "[192.0.2.1]", "[IPv6:2001:DB8:0::1]".
 bool is_address_literal(std::string_view domain);
 // A name of labels of letters, digits, hyphens within and underscores (which exist), 1 to 253

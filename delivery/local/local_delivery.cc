@@ -10,6 +10,8 @@
 #include "delivery/local/onward.h"
 #include "mail/address.h"
 
+#include <unordered_set>
+
 namespace postrider::delivery {
 
 namespace {
@@ -20,7 +22,9 @@ using mail::Verdict;
 // The header section, as much of it as fits: enough to find our own field.
 constexpr std::size_t kMostHeader = 128U << 10U;
 constexpr std::size_t kMostDeliveries = 20;
-constexpr std::size_t kMostDeed = 4096;  // kept as it is; a longer one by its digest
+constexpr std::size_t kMostDeed = 4096;    // kept as it is; a longer one by its digest
+constexpr std::size_t kMostSentOn = 200;   // of one expansion, remembered one by one
+constexpr std::size_t kMostDirect = 1000;  // recipients of a message that are compared with them
 constexpr Duration kLockedAgain = std::chrono::seconds(15);
 
 Outcome no_user(const std::string& address) {
@@ -182,11 +186,7 @@ class LocalWay {
       result_.problems.push_back(std::move(problem));
     if (expansion.failure)
       return end(*std::move(expansion.failure));
-    const bool is_single =
-        expansion.recipients.size() == 1 && expansion.discarded == 0 &&
-        !(ends && expansion.recipients.front().leaf.kind == ResolvedRecipient::Kind::user);
-    if (is_single && expansion.recipients.front().leaf.kind != ResolvedRecipient::Kind::address &&
-        !expansion.is_list) {
+    if (stays_here(expansion, ends)) {
       auto& to = expansion.recipients.front();
       if (to.leaf.kind == ResolvedRecipient::Kind::user &&
           !equals_ignoring_case(to.address, address_) && was_here(to.address))
@@ -195,12 +195,31 @@ class LocalWay {
       leaf_ = std::move(to.leaf);
       return true;
     }
-    if (!ends && !may_go_on({{}, {}, deed_of(expansion), false}))
+    if (!ends && !may_go_on({{}, {}, deed_of(expansion), false, true})) {
+      expansion.repeated += expansion.recipients.size();
+      expansion.recipients.clear();
+      note_way_on(expansion);
       return false;
+    }
+    return send_on(expansion, address_);
+  }
+
+  // To one mailbox, file or command.
+  static bool stays_here(const Expansion& expansion, bool ends) {
+    if (expansion.recipients.size() != 1 || expansion.discarded > 0 || expansion.is_list)
+      return false;
+    const auto kind = expansion.recipients.front().leaf.kind;
+    return kind != ResolvedRecipient::Kind::address &&
+           !(ends && kind == ResolvedRecipient::Kind::user);
+  }
+
+  // Requires: no other delivery of the message or its kin sends on now.
+  bool send_on(Expansion& expansion, const std::string& delivered_to) {
+    leave_out_repeated(expansion);
     const auto seal = seal_for(expansion);
     if (!seal)
       return end(local_failure(seal.error()));
-    auto onward = make_onward(*delivery_.message, delivery_.recipient, address_, expansion,
+    auto onward = make_onward(*delivery_.message, delivery_.recipient, delivered_to, expansion,
                               *delivery_.custody, delivery_.open_body, *seal);
     if (!onward)
       return end(local_failure(onward.error()));
@@ -208,10 +227,52 @@ class LocalWay {
     return end(gone_onward(expansion));
   }
 
+  // One mailbox gets one copy, however many ways lead there: as long as the same notices are wanted
+  // of it (RFC 3461 §5.2.7), for the first copy speaks for all.
+  void leave_out_repeated(Expansion& expansion) {
+    const auto notify = onward_notify(recipient_, expansion);
+    const auto direct = direct_mailboxes(notify);
+    const auto count = std::erase_if(expansion.recipients, [&](const ExpandedRecipient& to) {
+      const bool may_be_direct = to.leaf.kind == ResolvedRecipient::Kind::address &&
+                                 to.owner.empty() && !to.is_unknown && !direct.empty();
+      return (may_be_direct && direct.contains(mail::mailbox_key(to.address))) ||
+             (delivery_.was_done && is_mailbox(to) && delivery_.was_done(deed_of(to, notify)));
+    });
+    expansion.repeated += count;
+    if (expansion.recipients.size() > kMostSentOn)
+      return;
+    for (const auto& to : expansion.recipients)
+      if (is_mailbox(to))
+        result_.sent_on.push_back(deed_of(to, notify));
+  }
+
+  static bool is_mailbox(const ExpandedRecipient& to) {
+    return to.leaf.kind == ResolvedRecipient::Kind::address ||
+           to.leaf.kind == ResolvedRecipient::Kind::user ||
+           to.leaf.kind == ResolvedRecipient::Kind::mailbox;
+  }
+
+  // The other recipients of the message as it came.
+  std::unordered_set<std::string> direct_mailboxes(mail::Notify notify) const {
+    std::unordered_set<std::string> found;
+    const auto& all = delivery_.message->envelope.recipients;
+    if (all.size() == 1 || all.size() > kMostDirect)
+      return found;
+    for (const auto& one : all)
+      if (&one != &recipient_ && one.leaf.empty() && one.notify == notify)
+        found.insert(mail::mailbox_key(one.address));
+    return found;
+  }
+
+  static std::string deed_of(const ExpandedRecipient& to, mail::Notify notify) {
+    return "sent on " + mail::mailbox_key(to.address) + " " + encode(to.leaf) + " " + to.owner +
+           " " + std::to_string(notify.bits);
+  }
+
   // The fields that seal what goes on to other systems; a message that cannot be sealed goes
   // without.
   Result<std::string> seal_for(const Expansion& expansion) {
-    if (!delivery_.sealer || !goes_elsewhere(*delivery_.book, expansion))
+    if (!delivery_.sealer || !delivery_.book || !goes_elsewhere(*delivery_.book, expansion))
       return std::string();
     auto seal = delivery_.sealer->seal(*delivery_.message, delivery_.open_body, delivery_.now);
     if (!seal)
@@ -221,13 +282,14 @@ class LocalWay {
     return std::move(seal->fields);
   }
 
-  // Two addresses that stand for the same are expanded once.
-  // Of two expansions the same only if all recipients are: what one address was expanded to may
+  // Two addresses that stand for the same are expanded once. Of two expansions the same only if all
+  // recipients are, and the notices that are wanted of them: what one address was expanded to may
   // come in parts, when a list is set aside.
-  static std::string deed_of(const Expansion& expansion) {
+  std::string deed_of(const Expansion& expansion) const {
+    const auto notify = onward_notify(recipient_, expansion);
     std::string deed;
     for (const auto& to : expansion.recipients)
-      deed += " " + ascii_lower(to.address) + " " + encode(to.leaf) + " " + to.owner;
+      deed += " " + deed_of(to, notify);
     return "expansion" + (deed.size() > kMostDeed ? " " + encode_hex(sha256(deed)) : deed);
   }
 
@@ -236,17 +298,24 @@ class LocalWay {
     for (const auto& submission : result_.onward)
       ids += (ids.empty() ? " as " : ", ") + to_string(submission.message->id);
     const auto count = expansion.recipients.size();
-    auto outcome = local_end(
+    result_.outcome = local_end(
         Verdict::delivered, {2, 0, 0},
         result_.onward.empty() ? expansion.discarded > 0 ? "thrown away by an alias"
-                                                         : "all whom the list names have it already"
+                                                         : "all to whom it leads have it already"
                                : "expanded to " + std::to_string(count) +
                                      (count == 1 ? " recipient" : " recipients") + ids);
-    if (!expansion.is_list && count + expansion.discarded == 1 && expansion.discarded == 0)
-      outcome.onward = Outcome::Onward::forwarded;
+    note_way_on(expansion);
+    return std::move(result_.outcome);
+  }
+
+  // RFC 3461 §5.2.7.2, §5.2.7.3. Nobody but the host behind a copy knows whether it arrives.
+  void note_way_on(const Expansion& expansion) {
+    const auto count = expansion.recipients.size() + expansion.repeated;
+    const bool is_single = count + expansion.discarded == 1;
+    if (!expansion.is_list && is_single && expansion.repeated == 0)
+      result_.outcome.onward = Outcome::Onward::forwarded;
     else if (!expansion.is_list && count > 0)
-      outcome.onward = Outcome::Onward::expanded;
-    return outcome;
+      result_.outcome.onward = Outcome::Onward::expanded;
   }
 
   bool follow_forward() {
@@ -272,7 +341,9 @@ class LocalWay {
         return false;
       auto expansion = expand_forward(*delivery_.book, *delivery_.users, user, address_, **text,
                                       "~" + user + "/" + name);
-      if (const auto is_sent_on = send_on(user, name, expansion); is_sent_on)
+      if (!stays_here(expansion, true) && !may_go_on({{}, {}, {}, false, true}))
+        return false;
+      if (const auto is_sent_on = may_send_on(user, name, expansion); is_sent_on)
         return *is_sent_on && follow(std::move(expansion), true);
       return true;
     }
@@ -280,8 +351,8 @@ class LocalWay {
   }
 
   // Counts what goes on to others. False: not now; nothing: never, and the mailbox has it.
-  std::optional<bool> send_on(const std::string& user, const std::string& name,
-                              const Expansion& expansion) {
+  std::optional<bool> may_send_on(const std::string& user, const std::string& name,
+                                  const Expansion& expansion) {
     const auto others = std::count_if(
         expansion.recipients.begin(), expansion.recipients.end(), [&](const auto& to) {
           return to.leaf.kind == ResolvedRecipient::Kind::address ||
@@ -420,14 +491,8 @@ class LocalWay {
     }
     Expansion expansion;
     expansion.recipients.push_back({address_, leaf_, {}});
-    auto onward = make_onward(*delivery_.message, delivery_.recipient, recipient_.address,
-                              expansion, *delivery_.custody, delivery_.open_body);
-    if (!onward) {
-      end(local_failure(onward.error()));
-      return;
-    }
-    result_.onward = std::move(*onward);
-    end(gone_onward(expansion));
+    if (may_go_on({{}, {}, {}, false, true}))
+      send_on(expansion, recipient_.address);
   }
 
   const LocalDelivery& delivery_;

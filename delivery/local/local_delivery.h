@@ -35,6 +35,7 @@ struct LocalClaim {
   std::string place;  // of the mailbox or command; empty while only the user's .forward is read
   std::string deed;   // what is done once for a message: see LocalHistory; empty: as often as asked
   bool is_command = false;
+  bool sends_on = false;  // makes new messages: one delivery of a message and its kin at a time
 };
 
 struct LocalDelivery {
@@ -70,7 +71,8 @@ struct LocalResult {
   // Not empty: the message must be delivered to the mailbox by this LMTP server (what follows
   // "lmtp:" in a pattern); there is no outcome yet.
   std::string lmtp;
-  std::string deed;      // what was done, if it was delivered
+  std::string deed;                  // what was done, if it was delivered
+  std::vector<std::string> sent_on;  // whom the new messages reach, as deeds of their own
   bool is_busy = false;  // may_go_on() said no; nothing was done, and there is no outcome
   std::optional<Duration> again_within;  // to be tried again sooner than the schedule says
 };

@@ -25,7 +25,7 @@ Notify without_success(Notify notify) {
 }
 
 mail::Recipient onward_recipient(const ExpandedRecipient& to, const mail::Recipient& from,
-                                 bool is_single, bool is_list) {
+                                 mail::Notify notify, bool is_list) {
   mail::Recipient recipient;
   recipient.address = to.address;
   auto leaf = to.leaf;
@@ -37,7 +37,7 @@ mail::Recipient onward_recipient(const ExpandedRecipient& to, const mail::Recipi
   recipient.original_recipient = from.original_recipient.empty()
                                      ? as_original_recipient(from.address)
                                      : from.original_recipient;
-  recipient.notify = is_single ? from.notify : without_success(from.notify);
+  recipient.notify = notify;
   return recipient;
 }
 
@@ -60,6 +60,12 @@ Result<void> copy_body(const mail::Message& original, const OpenBody& open_body,
 
 }  // namespace
 
+mail::Notify onward_notify(const mail::Recipient& from, const Expansion& expansion) {
+  const bool is_single =
+      expansion.recipients.size() + expansion.discarded + expansion.repeated == 1;
+  return is_single ? from.notify : without_success(from.notify);
+}
+
 std::string as_original_recipient(std::string_view address) {
   return is_ascii(address) ? "rfc822;" + mail::encode_xtext(address) : std::string();
 }
@@ -71,7 +77,6 @@ Result<std::vector<queue::Submission>> make_onward(const mail::Message& original
                                                    const OpenBody& open_body,
                                                    const std::string& on_top) {
   const auto& from = original.envelope.recipients[recipient];
-  const bool is_single = expansion.recipients.size() + expansion.discarded == 1;
   std::map<std::pair<std::string, std::string>, std::shared_ptr<mail::Message>> by_sender;
   for (const auto& to : expansion.recipients) {
     const bool has_owner = !to.owner.empty() && !original.envelope.sender.empty();
@@ -98,7 +103,8 @@ Result<std::vector<queue::Submission>> make_onward(const mail::Message& original
           on_top + "Delivered-To: " + one_line(delivered_to) + "\r\n" + original.content.trace;
     }
     message->envelope.smtputf8 = message->envelope.smtputf8 || !is_ascii(to.address);
-    message->envelope.recipients.push_back(onward_recipient(to, from, is_single, has_owner));
+    message->envelope.recipients.push_back(
+        onward_recipient(to, from, onward_notify(from, expansion), has_owner));
   }
   std::vector<queue::Submission> out;
   for (auto& [sender, message] : by_sender) {

@@ -21,6 +21,9 @@ namespace postrider::delivery {
 // was rewritten, too, which leads back to the one who asked. A null sender stays null, so that no
 // notice is ever answered.
 //
+// Whoever is left out of an expansion because another way of the message leads there counts as one
+// of the several (Expansion::repeated).
+//
 // on_top: fields that stand above what goes to other systems, so that all recipients of one message
 // get the same. A small body is shared. Of a large one each message needs a file of its own:
 // blocks.
@@ -30,6 +33,9 @@ Result<std::vector<queue::Submission>> make_onward(const mail::Message& original
                                                    const Expansion& expansion, QueuePort& custody,
                                                    const OpenBody& open_body,
                                                    const std::string& on_top = {});
+
+// The NOTIFY with which the mail goes on to them, unless an owner takes over.
+mail::Notify onward_notify(const mail::Recipient& from, const Expansion& expansion);
 
 // "rfc822;ann@example.org" in xtext (RFC 3461 §4.2); empty for an address outside of ASCII.
 std::string as_original_recipient(std::string_view address);

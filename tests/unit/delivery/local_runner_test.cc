@@ -337,6 +337,86 @@ TEST_CASE("addresses with extensions are one address", "[delivery][local]") {
   local.performer->let_go();
 }
 
+namespace {
+
+// Aliases that lead to other machines, and what is sent there.
+struct Aliases {
+  explicit Aliases(const std::string& entries) {
+    AddressRules rules;
+    rules.domains = {"here.test"};
+    rules.hostname = "host.here.test";
+    rules.forward = "";
+    rules.aliases = {*tables::open_table(*tables::parse_spec("inline:{" + entries + "}"), {})};
+    const auto book = std::make_shared<const LocalAddresses>(rules);
+    rig.settings.local.book = book;
+    rig.settings.local.users =
+        std::make_shared<const LocalDirectory>(book, "maildir:/nonexistent/{user}/", rig.clock);
+    rig.route_to(far.port(), "far.test");
+    rig.start();
+  }
+  // "x@far.test 1, ..." with the values of NOTIFY, in order.
+  std::string sent_on(const std::shared_ptr<mail::Message>& message) {
+    const auto id = rig.send(message);
+    std::multiset<std::string> found;
+    for (bool is_open = true; is_open;) {
+      const auto record = rig.custody->wait_for(id);
+      is_open = record.partial;
+      for (const auto& one : record.notices)
+        for (const auto& to : one.message->envelope.recipients)
+          found.insert(std::string(mail::local_part_of(to.address)) + "@" +
+                       mail::domain_of(to.address) + " " + std::to_string(to.notify.bits));
+      for (const auto& result : record.results) {
+        CHECK(result.outcome.verdict == mail::Verdict::delivered);
+        ways[result.index] = result.outcome.onward;
+      }
+    }
+    std::string text;
+    for (const auto& one : found)
+      text += (text.empty() ? "" : ", ") + one;
+    return text;
+  }
+  std::map<std::uint32_t, mail::Outcome::Onward> ways;
+  FakeMx far;
+  Rig rig;
+};
+
+}  // namespace
+
+TEST_CASE("one mailbox elsewhere gets one copy, however many aliases lead there",
+          "[delivery][local]") {
+  using mail::Notify;
+  using Onward = mail::Outcome::Onward;
+  Aliases us("one=x@far.test, two=x@FAR.test, { three = x@far.test, y@far.test }, five=X@far.test");
+  SECTION("alone and among others") {
+    CHECK(us.sent_on(make_message({"one@here.test", "two@here.test", "three@here.test"})) ==
+          "x@far.test 0, y@far.test 0");
+  }
+  SECTION("another local part is another mailbox") {
+    CHECK(us.sent_on(make_message({"one@here.test", "five@here.test"})) ==
+          "X@far.test 0, x@far.test 0");
+  }
+  SECTION("named itself, too") {
+    CHECK(us.sent_on(make_message({"x@Far.test", "three@here.test", "one@here.test"})) ==
+          "y@far.test 0");
+  }
+  SECTION("who wants other notices of it has a copy of its own") {
+    auto message = make_message({"one@here.test", "two@here.test", "three@here.test"});
+    message->envelope.recipients[0].notify.bits = Notify::kNever;
+    message->envelope.recipients[1].notify.bits = Notify::kFailure;
+    message->envelope.recipients[2].notify.bits = Notify::kFailure;
+    CHECK(us.sent_on(message) == "x@far.test 2, x@far.test 8, y@far.test 2");
+  }
+  SECTION("of a copy that goes with another, success is not told as if it had arrived") {
+    auto message = make_message({"one@here.test", "two@here.test"});
+    for (auto& recipient : message->envelope.recipients)
+      recipient.notify.bits = Notify::kSuccess | Notify::kFailure;
+    // One report: that mail to one of the two was expanded.
+    CHECK(us.sent_on(message) == "from@sender.test 0, x@far.test 3");
+    CHECK(std::multiset{us.ways[0], us.ways[1]} ==
+          std::multiset{Onward::forwarded, Onward::expanded});
+  }
+}
+
 TEST_CASE("what was done for a message counts for those that came of it", "[delivery][local]") {
   LocalHistory history;
   const SteadyTime now{};
