@@ -1,5 +1,6 @@
 #include "daemon/foundation.h"
 
+#include "daemon/control/queue_exit.h"
 #include "daemon/settings.h"
 
 namespace postrider::daemon {
@@ -20,10 +21,13 @@ void Foundation::open_queue(const Config& config, StartProblems& problems) {
   told_.emplace(*log_, clock_);
   trace_.emplace(clock_, *told_, config.spool);
   auto queue = queue::Queue::open(queue_settings(config), clock_, *told_);
-  if (queue)
+  if (queue) {
     queue_ = std::move(*queue);
-  else
-    problems.add(queue.error());
+    return;
+  }
+  if (problems.exit_code == 0)
+    problems.exit_code = exit_code_of_queue(queue.error(), EX_OSERR);
+  problems.add(queue.error());
 }
 
 }  // namespace postrider::daemon

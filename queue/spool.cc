@@ -93,6 +93,36 @@ bool same_as_recorded(const struct stat& about, unsigned owner, const mail::Mess
          static_cast<std::uint64_t>(about.st_size) == message.content.size;
 }
 
+// What stands in its place is said with what helps; SQLite says of all of it that it cannot open it.
+// A link to a database is none of our business.
+Result<void> check_database(const std::string& path) {
+  namespace errc = boost::system::errc;
+  constexpr const char* kPutBack =
+      "; stop the mail system, move it away and put the database back, or nothing where no mail "
+      "was "
+      "queued, and keep what is in body/ until then";
+  struct stat about {};
+  if (::lstat(path.c_str(), &about) != 0)
+    return {};  // none yet
+  if (::stat(path.c_str(), &about) != 0 && errno == ENOENT)
+    return Error(make_error_code(errc::no_such_file_or_directory),
+                 "the queue " + path + " is a link that leads nowhere" + kPutBack);
+  if (S_ISDIR(about.st_mode))
+    return Error(make_error_code(errc::is_a_directory),
+                 "the queue " + path + " is a folder" + kPutBack);
+  if (!S_ISREG(about.st_mode))
+    return Error(make_error_code(errc::invalid_seek),
+                 "the queue " + path + " is not a regular file" + kPutBack);
+  if (::access(path.c_str(), R_OK | W_OK) != 0 && errno == EACCES)
+    return Error(
+        make_error_code(errc::permission_denied),
+        "the queue " + path + " belongs to user " + std::to_string(about.st_uid) +
+            " or lacks rights, and user " + std::to_string(::geteuid()) +
+            " must read and write it: as root, give it (and queue.db-wal and queue.db-shm) "
+            "to that user with `chown`, and `chmod 0600`");
+  return {};
+}
+
 struct CloseFolder {
   void operator()(DIR* folder) const { ::closedir(folder); }
 };
@@ -123,6 +153,8 @@ Result<Spool> Spool::open(const std::string& folder) {
   if (!folder_lock)
     return folder_lock.error();
   spool.locked_folder_ = *std::move(folder_lock);
+  if (auto checked = check_database(spool.database()); !checked)
+    return checked.error();
   spool.bodies_ = std::make_unique<BodyFolder>(folder, *owner);
   if (auto opened = spool.bodies_->open(); !opened)
     return opened.error();

@@ -5,6 +5,7 @@
 #include "daemon/control/kept_log.h"
 #include "daemon/control/message_file.h"
 #include "daemon/control/offline_intake.h"
+#include "daemon/control/queue_exit.h"
 #include "queue/checksum.h"
 
 #include <algorithm>
@@ -269,7 +270,8 @@ Imported import_messages(const ToolPaths& places, const std::vector<std::string>
   settings.spool = places.spool;
   auto queue = queue::Queue::open(settings, clock, log);
   if (!queue)
-    return refuse(EX_TEMPFAIL, "the queue cannot be opened: " + queue.error().describe());
+    return refuse(exit_code_of_queue(queue.error(), EX_TEMPFAIL),
+                  "the queue cannot be opened: " + queue.error().describe());
   (*queue)->start(nullptr);
   auto done = import_files(**queue, log, actor, std::move(opened));
   (*queue)->stop();

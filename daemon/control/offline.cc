@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "daemon/control/control_service.h"
 #include "daemon/control/kept_log.h"
+#include "daemon/control/queue_exit.h"
 #include "daemon/privsep/privileges.h"
 #include "daemon/protocol/control_client.h"
 #include "queue/maintenance/salvage.h"
@@ -68,7 +69,7 @@ ControlEnd open_and_serve(const ToolPaths& places, const ControlRequest& request
   settings.spool = places.spool;
   auto queue = queue::Queue::open(settings, clock, log);
   if (!queue)
-    return failure(EX_TEMPFAIL,
+    return failure(exit_code_of_queue(queue.error(), EX_TEMPFAIL),
                    "the daemon does not answer at " + places.control_socket +
                        ", and the queue cannot be opened: " + queue.error().describe());
   (*queue)->start(nullptr);
@@ -189,7 +190,7 @@ std::optional<ControlEnd> enter_spool(const ToolPaths& places,
   if (is_exchanged(places.spool, about))
     return failure(EX_NOPERM, "the mail system is down, and " + places.spool +
                                   " was exchanged while it was opened");
-  if (::faccessat(spool->get(), "queue.db", F_OK, 0) != 0)
+  if (::faccessat(spool->get(), "queue.db", F_OK, AT_SYMLINK_NOFOLLOW) != 0)
     return no_entry(places, system_error(ENOENT, "look for the queue"));
   ::umask(077);
   return std::nullopt;
@@ -204,7 +205,8 @@ Report salvage_queue(const ToolPaths& places) {
     return {refused->exit_code, refused->error + "\n"};
   const auto done = queue::salvage(places.spool, SystemClock().now());
   if (!done)
-    return {done.error().code() == Errc::refused ? EX_UNAVAILABLE : EX_OSERR,
+    return {done.error().code() == Errc::refused ? EX_UNAVAILABLE
+                                                 : exit_code_of_queue(done.error(), EX_OSERR),
             "nothing was salvaged: " + done.error().describe() + "\n"};
   const SystemClock clock;
   KeptLog log(places.spool, clock);

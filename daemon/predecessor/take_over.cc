@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "daemon/control/kept_log.h"
 #include "daemon/control/offline.h"
+#include "daemon/control/queue_exit.h"
 #include "daemon/predecessor/old_mail_taker.h"
 #include "daemon/predecessor/old_queue.h"
 #include "daemon/privsep/privileges.h"
@@ -178,7 +179,8 @@ int TakerProcess::serve(const FileDescriptor& socket, const ToolPaths& places,
   ours.spool = places.spool;
   auto queue = queue::Queue::open(ours, clock, log);
   if (!queue)
-    return refuse(socket, EX_TEMPFAIL, "the queue cannot be opened: " + queue.error().describe());
+    return refuse(socket, exit_code_of_queue(queue.error(), EX_TEMPFAIL),
+                  "the queue cannot be opened: " + queue.error().describe());
   (*queue)->start(nullptr);
   answer(socket, encode(TakerReady{}));
   {

@@ -388,6 +388,36 @@ TEST_CASE_METHOD(Hostile, "a second program is refused, with the first one's num
         std::string::npos);
 }
 
+TEST_CASE_METHOD(QueueFixture, "what is no database of a queue is refused with what helps",
+                 "[queue][failure]") {
+  namespace errc = boost::system::errc;
+  const auto path = settings.spool + "/queue.db";
+  open();
+  queue.reset();
+  REQUIRE(::rename(path.c_str(), (path + ".old").c_str()) == 0);
+  boost::system::error_code expected;
+  SECTION("a folder") {
+    REQUIRE(::mkdir(path.c_str(), 0700) == 0);
+    expected = make_error_code(errc::is_a_directory);
+  }
+  SECTION("a link to nowhere") {
+    REQUIRE(::symlink("away/queue.db", path.c_str()) == 0);
+    expected = make_error_code(errc::no_such_file_or_directory);
+  }
+  SECTION("a pipe") {
+    REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+    expected = make_error_code(errc::invalid_seek);
+  }
+  const auto refused = Queue::open(settings, clock, log);
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(refused.error().code() == expected);
+  CHECK(refused.error().step().find("move it away and put the database back") != std::string::npos);
+  // Which is enough.
+  REQUIRE(std::filesystem::remove(path));
+  REQUIRE(::rename((path + ".old").c_str(), path.c_str()) == 0);
+  CHECK(Queue::open(settings, clock, log).has_value());
+}
+
 TEST_CASE_METHOD(QueueFixture, "a spool is refused that others may read or change",
                  "[queue][lock]") {
   for (const unsigned mode : {0704U, 0707U, 0770U}) {
