@@ -27,7 +27,7 @@ struct Content {
 
 // Where a message came from, for listings and logs.
 struct Origin {
-  std::string client;    // "helo.name[192.0.2.1]" or "local uid 1000"; escaped when shown
+  std::string client;    // "a.name[192.0.2.1]", with " uid 1000" of a user here; "local uid 1000"
   std::string protocol;  // "ESMTP", "local", "notice"
   std::string tls{};     // "TLSv1.3 with cipher ...", as in Received; empty: in clear
   // traceparent of W3C Trace Context ("00-...-...-01"), as its application gave it; empty: none.

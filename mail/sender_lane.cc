@@ -7,6 +7,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace postrider::mail {
 
@@ -19,6 +20,15 @@ std::string without_extension(std::string_view address) {
   if (at != address.npos)
     plain.append(address.substr(at));
   return ascii_lower(plain);
+}
+
+// "helo.name[127.0.0.1] uid 1000": the user, as of "local uid 1000". Behind the last bracket nothing is the client's.
+std::string user_of(std::string_view client) {
+  constexpr std::string_view kUser = "] uid ";
+  const auto at = client.rfind(kUser);
+  return at == client.npos || client.find(']', at + 1) != client.npos
+             ? std::string()
+             : "local " + std::string(client.substr(at + 2));
 }
 
 // "helo.name[192.0.2.1]": the network.
@@ -46,6 +56,8 @@ std::uint64_t sender_lane(const Message& message) {
     who = "user " + without_extension(sender);
   else if (origin.client.starts_with("local "))
     who = origin.client;
+  else if (auto user = user_of(origin.client); !user.empty())
+    who = std::move(user);
   else
     who = (origin.client.empty() ? origin.protocol : network_of(origin.client)) + " " +
           domain_of(sender);

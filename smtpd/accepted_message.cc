@@ -33,6 +33,10 @@ std::shared_ptr<const mail::Message> compose_message(Session& session,
   message->received = now;
   message->origin.protocol = protocol_of(session);
   message->origin.client = facts.helo + facts.client.address.literal();
+  // A user of this machine shares with others as one, by whichever door the mail comes; root is many programs.
+  if (const auto user = facts.client.local_user;
+      user && *user != 0 && facts.client.authenticated.empty())
+    message->origin.client += " uid " + std::to_string(*user);
   message->origin.tls = maillog::tls_summary(session);
   // As it came, whatever filters make of the header. A stranger's would put his mail into traces
   // that are ours.

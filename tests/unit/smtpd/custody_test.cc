@@ -846,7 +846,7 @@ TEST_CASE("messages of any size arrive in the queue as they were sent", "[smtpd]
   const auto listed = real.list().front();
   CHECK(listed.sender == "x@ext.test");
   CHECK(listed.recipients.at(0).address == "y@us.test");
-  CHECK(listed.origin.client == "client.test[127.0.0.1]");
+  CHECK(listed.origin.client.starts_with("client.test[127.0.0.1]"));
 }
 
 TEST_CASE("a large message that is refused or cut off leaves no file", "[smtpd][queue][tcp]") {
