@@ -115,6 +115,14 @@ class Parser {
         loaded_.file.*known.member = std::string(value);
   }
 
+  // A command is repeated with what is wrong with it; its arguments may be secrets.
+  static std::string quotable_words(std::string_view text) {
+    std::string shown;
+    for (const auto word : split(text, ' '))
+      shown.append(shown.empty() ? "" : " ").append(quotable(word));
+    return shown;
+  }
+
   // What resembles no key may be a secret that ends with "=".
   static std::string shown_key(std::string_view key) {
     std::vector<std::string> known = {"mechanisms", "token_command", "allow_clear", "client_auth"};
@@ -154,7 +162,7 @@ class Parser {
   void set_command(std::string_view value) {
     auto arguments = split_command(value);
     if (!arguments)
-      return wrong("token_command", arguments.error().step());
+      return wrong("token_command", quotable_words(arguments.error().step()));
     loaded_.file.token_command = *std::move(arguments);
   }
 

@@ -85,6 +85,9 @@ TEST_CASE("each mistake is told with its line, and no secret", "[delivery][crede
       {"user = u\ntoken_command = /bin/a | /bin/b\n",
        "f:2: token_command: command /bin/a | /bin/b: no shell reads it; put the text into a "
        "script"},
+      {"user = u\ntoken_command = /bin/a --secret=s1 https://me:s2@h/s3 | /bin/b\n",
+       "f:2: token_command: command /bin/a --secret=*** https://***@h/*** | /bin/b: no shell"},
+      {"user = u\nc2VjcmV0=\n", "f:2: unknown key; expected user, password"},
       {"user = u\ntoken_endpoint = https://a.example/\n",
        "f: client_id: is missing; expected with token_endpoint\n"
        "f: refresh_token: is missing; expected with token_endpoint"},
