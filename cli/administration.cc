@@ -58,40 +58,52 @@ const char* past(const std::string& verb) {
   return "changed";
 }
 
-// What a retry leaves alone, and what helps there.
-std::string kept_text(const json::object& changed) {
-  constexpr struct {
+// "`postrider queue resume example.org`": what ends the pauses that keep it.
+std::string resume_text(const json::array& orders) {
+  constexpr std::size_t kFew = 3;
+  if (orders.empty() || orders.size() > kFew)
+    return "`postrider queue resume` (what is paused, `postrider status` says)";
+  std::string text;
+  for (const auto& order : orders)
+    if (const auto* of = order.if_string())
+      text.append(text.empty() ? "`" : ", `").append(escaped(std::string_view(*of), 400)) += "`";
+  return text;
+}
+
+// What a verb leaves alone or cannot set in motion, and what helps there.
+std::string kept_text(const json::object& changed, const json::array& resumes) {
+  const struct {
     const char* name;
     const char *one, *many;
-    const char* remedy;
-  } kRows[] = {
-      {"held", "is held and not tried", "are held and not tried", "postrider queue release"},
+    std::string remedy;
+  } rows[] = {
+      {"held", "is held and not tried", "are held and not tried", "`postrider queue release`"},
       {"paused", "is paused and tried when that ends", "are paused and tried when that ends",
-       "postrider queue resume` (what is paused, `postrider status` says)"},
+       resume_text(resumes)},
       {"unreleased", "waits for the time that its sender chose",
-       "wait for the time that their senders chose", "postrider queue release"}};
+       "wait for the time that their senders chose", "`postrider queue release`"}};
   std::string text;
-  for (const auto& row : kRows) {
+  for (const auto& row : rows) {
     const auto number = [&](const char* of) {
       return static_cast<std::uint64_t>(number_of(changed, std::string(row.name) + of));
     };
     const auto messages = number("_messages");
     if (messages == 0)
       continue;
-    const std::string_view remedy = row.remedy;
     text.append(counted(messages, "message"))
         .append(" (")
         .append(counted(number("_recipients"), "recipient"))
         .append(") ")
         .append(messages == 1 ? row.one : row.many)
-        .append(": `")
-        .append(remedy)
-        .append(remedy.ends_with(')') ? "\n" : "`\n");
+        .append(": ")
+        .append(row.remedy)
+        .append("\n");
   }
   return text;
 }
 
-std::string changed_text(const json::object& changed, const std::string& verb) {
+std::string changed_text(const json::object& changed, const json::array& resumes,
+                         const std::string& verb) {
   const auto messages = static_cast<std::uint64_t>(number_of(changed, "messages"));
   const auto recipients = static_cast<std::uint64_t>(number_of(changed, "recipients"));
   const char* would = flag_of(changed, "dry_run") ? " would be " : ": ";
@@ -102,19 +114,36 @@ std::string changed_text(const json::object& changed, const std::string& verb) {
   if (under_way > 0)
     text += counted(under_way, "message") + " (" + counted(delivering, "recipient") +
             (under_way == 1 ? ") under way is not stopped\n" : ") under way are not stopped\n");
-  return text + kept_text(changed);
+  return text + kept_text(changed, resumes);
 }
 
-// Of what was named and is in the queue: why the verb has nothing to do there.
+// Of what was named: why the verb has nothing to do there, or not what was hoped for, and what
+// helps.
 std::string unchanged_text(const json::object& message, const std::string& verb) {
-  const auto id = text_of(message, "queue_id"), status = text_of(message, "status");
-  const bool is_held = status == "held";
-  if (verb == "hold" && is_held)
-    return id + " is held already";
-  if (verb == "release" && !is_held)
+  const auto id = text_of(message, "queue_id"), status = text_of(message, "status"),
+             why = text_of(message, "why");
+  if (why == "gone")
+    return id + " is not in the queue; what became of it says `postrider trace " + id +
+           "`, and the log: journalctl POSTRIDER_ID=" + id;
+  if (why == "held")
+    return id + " is held already: `postrider queue release " + id + "` lets it go";
+  if (why == "not held")
     return id + " is not held, it is " + status + ": `postrider queue retry " + id +
            "` tries it now";
-  return id + " is in the queue (" + status + "), but nothing of it matches";
+  if (why == "active")
+    return id + " is not held, it is being tried: `postrider explain " + id +
+           "` says what it waits for";
+  if (why == "bouncing")
+    return id + " is being returned to its sender: only `postrider queue remove " + id +
+           "` ends that";
+  if (why == "damaged")
+    return id + " was held because of damage (" + text_of(message, "reason") + "), and " +
+           (verb == "retry" ? "stays so" : "is held again unless that is mended") +
+           ": `postrider queue remove " + id +
+           "`, or put its content back and `postrider queue release " + id + "`";
+  return id + " is in the queue (" + status +
+         "), but nothing of it matches the rest of what was asked: `postrider queue show " + id +
+         "` has its sender and recipients";
 }
 
 // Rewrites one line of standard error while the daemon works, when that takes longer than a second,
@@ -341,6 +370,7 @@ int change_queue(const Administration& how, const ControlRequest& request, bool 
   auto part = request;
   Progress progress;
   json::object sum;
+  json::array resumes;
   std::vector<std::string> unchanged;
   int code = EX_OK;
   for (std::size_t at = 0; code == EX_OK && (at == 0 || at < ids.size()); at += kMostIds) {
@@ -351,6 +381,9 @@ int change_queue(const Administration& how, const ControlRequest& request, bool 
       progress.show(line);
       if (const auto* changed = object_of(line, "changed"))
         add_up(*changed, sum);
+      if (const auto* resume = object_of(line, "resume"))
+        if (const auto* orders = array_of(*resume, "orders"))
+          resumes = *orders;
       if (const auto* message = object_of(line, "unchanged"))
         unchanged.push_back(unchanged_text(*message, request.verb));
       return true;
@@ -358,15 +391,14 @@ int change_queue(const Administration& how, const ControlRequest& request, bool 
   }
   progress.clear();
   if (!sum.empty() && say_what)
-    how.json ? print_json(sum) : print_view(changed_text(sum, request.verb));
+    how.json ? print_json(sum) : print_view(changed_text(sum, resumes, request.verb));
   for (const auto& text : unchanged)
     complain(how.program, EX_OK, text);
   if (!sum.empty() && !ids.empty() && unchanged.empty() && changes_nothing(sum))
-    complain(
-        how.program, EX_OK,
-        (ids.size() == 1 ? ids.front() + " is not in the queue, or does not match"
-                         : "none of these ids is in the queue, and matches") +
-            "; what became of a message is in the log: journalctl POSTRIDER_ID=" + ids.front());
+    complain(how.program, EX_OK,
+             "none of these ids is in the queue, and matches; what became of one says "
+             "`postrider trace " +
+                 ids.front() + "`, and the log: journalctl POSTRIDER_ID=" + ids.front());
   return code;
 }
 

@@ -167,7 +167,7 @@ std::string resumed_view(const json::object& resumed) {
   const auto ended = static_cast<std::uint64_t>(number_of(resumed, "ended"));
   const auto what = what_is_paused(resumed);
   if (ended == 0)
-    return what + " was not paused\n";
+    return what + " was not paused; what is, `postrider status` says\n";
   std::string text = what + (flag_of(resumed, "dry_run") ? " would be resumed" : " is resumed");
   if (raw_text_of(resumed, "kind") == "all")
     text.append(" (").append(counted(ended, "pause")).append(")");

@@ -240,7 +240,9 @@ struct Changed {
   std::uint64_t under_way_messages = 0;
   std::uint64_t under_way_recipients = 0;
   // Of a retry, not among those either: nothing is tried of what is held, of what is paused before
-  // that ends, and of what its sender wants to go out later.
+  // that ends, and of what its sender wants to go out later. Of a release and a reroute, of what
+  // matches, changed or not, what goes on waiting: all that is paused; of a reroute what is held,
+  // too.
   struct Kept {
     std::uint64_t messages = 0, recipients = 0;
   };

@@ -283,9 +283,15 @@ std::string pause_sentence(const queue::Pause& pause) {
   text.append(" is paused");
   if (!pause.by.name.empty())
     text.append(" by ").append(escaped(pause.by.name, 64));
-  text.append(": `postrider queue resume ");
-  text.append(pause.of == queue::Pause::Of::all ? "--all" : is_of_sender ? "--from " : "");
-  return text.append(escaped(pause.name, 320)).append("`");
+  return text.append(": `").append(resume_order(pause)).append("`");
+}
+
+std::string resume_order(const queue::Pause& pause) {
+  std::string order = "postrider queue resume ";
+  order.append(pause.of == queue::Pause::Of::all      ? "--all"
+               : pause.of == queue::Pause::Of::sender ? "--from "
+                                                      : "");
+  return order.append(escaped(pause.name, 320));
 }
 
 json::object to_json(const mail::Envelope& envelope) {

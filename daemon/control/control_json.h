@@ -31,6 +31,7 @@ boost::json::object to_json(const mail::Envelope& envelope);
 
 // "mail to example.org is paused by ann: `postrider queue resume example.org`"
 std::string pause_sentence(const queue::Pause& pause);
+std::string resume_order(const queue::Pause& pause);  // "postrider queue resume example.org"
 
 // Adds to object["histograms"]: {"bounds":[...],"counts":[...],"sum":n}, each count of one bucket
 // alone, the last of what is above all bounds.

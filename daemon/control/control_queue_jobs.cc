@@ -5,10 +5,12 @@
 #include "daemon/control/control_filter.h"
 #include "daemon/control/control_jobs.h"
 #include "daemon/control/control_json.h"
+#include "queue/listed_reasons.h"
 #include "queue/queue_timings.h"
 
 #include <boost/json/array.hpp>
 
+#include <algorithm>
 #include <filesystem>
 #include <iterator>
 #include <optional>
@@ -135,6 +137,7 @@ class ChangeJob : public ControlJob {
   bool step(std::string& out) override {
     if (!answer_) {
       answer_.emplace();
+      look_at_named();
       context_.queue.change(verb_, filter_, dry_run_, answer_->setter(), actor_of(context_.uid),
                             next_hop_);
     }
@@ -147,32 +150,115 @@ class ChangeJob : public ControlJob {
       context_.insight->retried(filter_);
     auto object = to_json(*changed);
     object["dry_run"] = dry_run_;
+    if (changed->paused.messages > 0)
+      add_resumes(out);
     add_line("changed", std::move(object), out);
-    if (changed->messages + changed->under_way_messages + changed->held.messages +
-            changed->paused.messages + changed->unreleased.messages ==
-        0)
-      add_unchanged(out);
+    for (const auto& named : named_)
+      add_unchanged(named, out);
     return finish(out);
   }
   bool is_long() const override { return true; }
 
  private:
-  // What was named, and is in the queue all the same.
-  void add_unchanged(std::string& out) {
-    constexpr std::size_t kFew = 16;
+  static constexpr std::size_t kFew = 16;
+  struct Named {
+    mail::MessageId id;
+    std::optional<queue::ListedMessage> message;  // as it was before; none: not in the queue
+    bool matches = false;
+  };
+
+  // What the administrator thinks of, if these are not too many to say something of each.
+  void look_at_named() {
     queue::Filter named;
     named.ids = filter_.ids;
     if (named.ids.empty() || named.ids.size() > kFew)
       return;
-    const auto found = context_.queue.list(named, {}, kFew);
-    if (!found)
+    auto found = context_.queue.list(named, {}, kFew);
+    const auto matching = context_.queue.list(filter_, {}, kFew);
+    if (!found || !matching)
       return;
-    for (const auto& message : *found) {
-      json::object object;
-      object["queue_id"] = to_string(message.id);
-      object["status"] = message.status;
-      add_line("unchanged", std::move(object), out);
+    for (const auto id : filter_.ids)
+      named_.push_back({id, std::nullopt, false});
+    for (auto& named_one : named_) {
+      const auto is_it = [&](const auto& message) { return message.id == named_one.id; };
+      if (const auto at = std::find_if(found->begin(), found->end(), is_it); at != found->end())
+        named_one.message = *at;
+      named_one.matches = std::any_of(matching->begin(), matching->end(), is_it);
     }
+  }
+
+  // Why the verb has nothing to do there; empty: it has.
+  const char* reason_of(const Named& named) const {
+    if (!named.message)
+      return "gone";
+    if (!named.matches)
+      return "no match";
+    const auto& recipients = named.message->recipients;
+    const auto all = [&](queue::RecipientState state) {
+      return std::all_of(recipients.begin(), recipients.end(),
+                         [&](const auto& one) { return one.state == state; });
+    };
+    if (verb_ != queue::Verb::remove && all(queue::RecipientState::bouncing))
+      return "bouncing";
+    if (verb_ == queue::Verb::hold)
+      return all(queue::RecipientState::held) ? "held" : "";
+    if (verb_ != queue::Verb::remove && is_damaged(*named.message))
+      return "damaged";
+    const bool waits_for_release =
+        std::any_of(recipients.begin(), recipients.end(), [](const auto& one) {
+          return one.state == queue::RecipientState::held || one.paused || is_unreleased(one);
+        });
+    if (verb_ != queue::Verb::release || waits_for_release)
+      return "";
+    return named.message->status == "active" ? "active" : "not held";
+  }
+  static bool is_damaged(const queue::ListedMessage& message) {
+    return std::any_of(message.recipients.begin(), message.recipients.end(), [](const auto& one) {
+      return one.state == queue::RecipientState::held && one.last &&
+             one.last->text.starts_with(queue::kQuarantined);
+    });
+  }
+  static bool is_unreleased(const queue::ListedRecipient& recipient) {
+    return recipient.attempts == 0 && recipient.last &&
+           recipient.last->text.starts_with(queue::kKeptForSender);
+  }
+
+  void add_unchanged(const Named& named, std::string& out) const {
+    const std::string why = reason_of(named);
+    if (why.empty())
+      return;
+    json::object object;
+    object["queue_id"] = to_string(named.id);
+    object["status"] = named.message ? named.message->status : "";
+    object["why"] = why;
+    if (why == "damaged")
+      for (const auto& recipient : named.message->recipients)
+        if (recipient.last)
+          object["reason"] = json_text(recipient.last->text);
+    add_line("unchanged", std::move(object), out);
+  }
+
+  // Which orders end the pauses that keep what was picked.
+  void add_resumes(std::string& out) const {
+    const auto pauses = context_.queue.pauses();
+    if (!pauses)
+      return;
+    json::array orders;
+    for (const auto& pause : *pauses)
+      if (named_.empty() || keeps_named(pause))
+        orders.emplace_back(json_text(resume_order(pause)));
+    json::object object;
+    object["orders"] = std::move(orders);
+    add_line("resume", std::move(object), out);
+  }
+  bool keeps_named(const queue::Pause& pause) const {
+    for (const auto& named : named_)
+      if (named.matches)
+        for (const auto& recipient : named.message->recipients)
+          if (queue::concerns(pause, named.message->sender,
+                              recipient.next_hop.empty() ? recipient.domain : ""))
+            return true;
+    return false;
   }
 
   JobContext context_;
@@ -180,6 +266,7 @@ class ChangeJob : public ControlJob {
   queue::Filter filter_;
   bool dry_run_;
   std::string next_hop_;
+  std::vector<Named> named_;
   std::optional<Awaited<queue::Changed>> answer_;
 };
 

@@ -135,8 +135,11 @@ Result<void> Changing::pick_piece(ChangeRun& run) {
 }
 
 Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
-  if (run.verb == Verb::retry)
+  if (run.verb == Verb::retry || run.verb == Verb::reroute)
     if (auto done = sort_held(run); !done)
+      return done.error();
+  if (run.verb == Verb::release || run.verb == Verb::reroute)
+    if (auto done = count_paused(run); !done)
       return done.error();
   if (auto done = state_.store->changes().sort_unreleased(run.verb, state_.now(),
                                                           state_.time.wall(), run.piece);
@@ -185,8 +188,10 @@ Result<void> Changing::keep_wishes() {
   return {};
 }
 
+// A reroute changes it, too, and leaves it held.
 Result<void> Changing::sort_held(ChangeRun& run) {
-  const auto held = state_.store->changes().unpick_held();
+  auto& changes = state_.store->changes();
+  const auto held = run.verb == Verb::retry ? changes.unpick_held() : changes.count_held();
   if (!held)
     return held.error();
   run.piece.held = *held;
@@ -204,12 +209,33 @@ Result<void> Changing::sort_paused(ChangeRun& run) {
     const auto id = one->id;
     std::uint64_t all = 0, paused = 0;
     for (; one != picked->end() && one->id == id; ++one, ++all)
-      if (state_.pauses.find(one->sender, mail::domain_of(one->address)) != nullptr)
+      if (state_.pauses.find(one->sender, one->domain) != nullptr)
         ++paused;
     run.piece.paused.recipients += paused;
     run.piece.paused.messages += paused > 0 ? 1 : 0;
     run.piece.recipients -= paused;
     run.piece.messages -= paused == all ? 1 : 0;
+  }
+  return {};
+}
+
+// What is released or rerouted, and is not tried before a pause ends.
+Result<void> Changing::count_paused(ChangeRun& run) {
+  if (state_.pauses.is_empty())
+    return {};
+  const auto picked = state_.store->changes().picked_recipients();
+  if (!picked)
+    return picked.error();
+  mail::MessageId last;
+  for (const auto& one : *picked) {
+    const auto& domain = run.verb == Verb::reroute ? run.next_hop : one.domain;
+    if (state_.pauses.find(one.sender, domain) == nullptr ||
+        state_.leases.is_leased(one.id, one.index))
+      continue;
+    ++run.piece.paused.recipients;
+    if (run.piece.paused.recipients == 1 || one.id != last)
+      ++run.piece.paused.messages;
+    last = one.id;
   }
   return {};
 }

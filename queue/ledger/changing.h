@@ -58,6 +58,7 @@ class Changing {
   Result<void> apply_piece(ChangeRun& run, Effects& effects);
   Result<void> sort_held(ChangeRun& run);
   Result<void> sort_paused(ChangeRun& run);
+  Result<void> count_paused(ChangeRun& run);
   void want_again(const std::vector<BulkChange::PickedLease>& under_way);
   Result<void> remove_piece(ChangeRun& run, const Changed& changed, Effects& effects);
 

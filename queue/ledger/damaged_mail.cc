@@ -1,6 +1,7 @@
 #include "queue/ledger/damaged_mail.h"
 
 #include "queue/ledger/fact_lines.h"
+#include "queue/listed_reasons.h"
 #include "queue/row_codec.h"
 
 namespace postrider::queue {
@@ -16,7 +17,7 @@ mail::Outcome damage(const std::string& why) {
   mail::Outcome outcome;
   outcome.stage = mail::Stage::admin;
   outcome.status = {4, 3, 0};
-  outcome.text = "quarantined: " + why;
+  outcome.text = std::string(kQuarantined) + why;
   return outcome;
 }
 

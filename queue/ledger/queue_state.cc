@@ -1,6 +1,7 @@
 #include "queue/ledger/queue_state.h"
 
 #include "mail/delivery_wishes.h"
+#include "queue/listed_reasons.h"
 #include "queue/row_codec.h"
 
 #include <algorithm>
@@ -67,8 +68,7 @@ std::string waits_for_release(const mail::Message& message) {
   mail::Outcome outcome;
   outcome.stage = mail::Stage::admin;
   outcome.status = {4, 3, 2};
-  outcome.text =
-      "its sender asked to send it not before " + mail::format_date_time(message.envelope.release);
+  outcome.text = std::string(kKeptForSender) + mail::format_date_time(message.envelope.release);
   return encode_outcome(outcome);
 }
 

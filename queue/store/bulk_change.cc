@@ -178,6 +178,8 @@ class SqliteChange final : public BulkChange {
 
   Result<void> unpick(mail::MessageId id) override { return Query(unpick_).bind(id.value).run(); }
 
+  Result<Changed::Kept> count_held() override { return count(kCountHeld); }
+
   Result<Changed::Kept> unpick_held() override {
     auto held = count(kCountHeld);
     if (held && held->recipients > 0)
@@ -226,7 +228,8 @@ class SqliteChange final : public BulkChange {
 
   Result<std::vector<Picked>> picked_recipients() override {
     auto statement = database_.prepare(
-        "SELECT p.message, p.idx, r.address, m.sender, m.head FROM temp.picked p"
+        "SELECT p.message, p.idx, r.address, m.sender, m.head,"
+        " (SELECT d.name FROM domain d WHERE d.id = p.domain) FROM temp.picked p"
         " JOIN recipient r ON r.message = p.message AND r.idx = p.idx"
         " JOIN message m ON m.id = p.message ORDER BY p.message, p.idx");
     if (!statement)
@@ -239,6 +242,7 @@ class SqliteChange final : public BulkChange {
       one.index = static_cast<std::uint32_t>(row.integer(1));
       one.address = row.text(2);
       one.sender = row.text(3);
+      one.domain = row.text(5);
       if (!picked.empty() && picked.back().id == one.id) {
         one.envelope_id = picked.back().envelope_id;
         one.trace_parent = picked.back().trace_parent;

@@ -181,6 +181,7 @@ class BulkChange {
     mail::MessageId id;
     std::uint32_t index = 0;
     std::string address, sender, envelope_id, trace_parent;
+    std::string domain;  // or what stands for the host that it was rerouted to
   };
   // What remains of a sender's wishes about time behind a release, in the queue's time.
   struct Wish {
@@ -203,6 +204,7 @@ class BulkChange {
   // changed: of a retry, counts it.
   virtual Result<void> sort_unreleased(Verb verb, std::int64_t now, TimePoint wall,
                                        Changed& changed) = 0;
+  virtual Result<Changed::Kept> count_held() = 0;  // of what is picked
   // What is held is picked no more; returns how much it was.
   virtual Result<Changed::Kept> unpick_held() = 0;
   // The id of the message that is `messages` behind `after`, or kNever.

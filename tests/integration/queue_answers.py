@@ -42,6 +42,13 @@ class Damage(scenario.Scenario):
         self.assertRegex(status, r"ALARM +1 message held because of damage: see `postrider queue --status held`")
         self.assertEqual(json.loads(server.postrider("status", "--json"))["queue"]["quarantined"], 1)
         self.assertEqual([message.addresses for message in peer.messages], [["b@far.example"]])
+        damaged, = (m["queue_id"] for m in server.queue())
+        for verb, then in (("retry", "stays so"), ("release", "is held again unless that is mended"),
+                           ("bounce", "is held again unless that is mended")):
+            done = server.tool("postrider", "queue", verb, damaged, "--dry-run")
+            self.assertRegex(done.stderr, fr"{damaged} was held because of damage \(quarantined: .*\), and {then}: "
+                                          f"`postrider queue remove {damaged}`, or put its content back and "
+                                          f"`postrider queue release {damaged}`\n")
         server.postrider("queue", "remove", "--all")
         self.assertNotIn("damage", server.postrider("status"))
 

@@ -265,8 +265,7 @@ class LeftAlone(scenario.Scenario):
         self.says("hold", self.ids["one"])
         self.says("pause", "two.example")
         held = "1 message (1 recipient) is held and not tried: `postrider queue release`\n"
-        paused = ("1 message (1 recipient) is paused and tried when that ends: `postrider queue resume` "
-                  "(what is paused, `postrider status` says)\n")
+        paused = "1 message (1 recipient) is paused and tried when that ends: `postrider queue resume two.example`\n"
         none = "0 messages (0 recipients): tried again now\n"
         self.assertEqual(self.says("retry", self.ids["one"]), none + held)
         self.assertEqual(self.says("retry", self.ids["two"]), none + paused)
@@ -287,12 +286,66 @@ class LeftAlone(scenario.Scenario):
                          "0 messages (0 recipients): tried again now\n1 message (1 recipient) waits for the time that "
                          "its sender chose: `postrider queue release`\n")
 
+    def test_each_verb_about_mail_in_each_state(self):
+        """What is said of it names the verb that helps: typed as it is said, that verb works."""
+        self.says("hold", self.ids["one"])
+        self.says("pause", "two.example")
+        self.server.send("b@ext.example", "late@four.example", CONTENT, " HOLDFOR=3600")
+        one, two, three = (self.ids[name] for name in ("one", "two", "three"))
+        late, = (m["queue_id"] for m in self.server.queue("--domain", "four.example"))
+        gone = "1K1BX3F7Q2A"
+        none = "0 messages (0 recipients)"
+        to_resume = "1 message (1 recipient) is paused and tried when that ends: `postrider queue resume two.example`\n"
+        is_gone = (f"{gone} is not in the queue; what became of it says `postrider trace {gone}`, and the log: "
+                   f"journalctl POSTRIDER_ID={gone}\n")
+        is_held = f"{one} is held already: `postrider queue release {one}` lets it go\n"
+        rows = (
+            ("hold", one, f"{none} would be held\npostrider queue: {is_held}"),
+            ("hold", two, "1 message (1 recipient) would be held\n"),
+            ("hold", three, "1 message (1 recipient) would be held\n"),
+            ("hold", late, "1 message (1 recipient) would be held\n"),
+            ("release", one, "1 message (1 recipient) would be released\n"),
+            ("release", two, f"{none} would be released\n{to_resume}"),
+            ("release", three, f"{none} would be released\npostrider queue: {three} is not held, it is deferred: "
+                               f"`postrider queue retry {three}` tries it now\n"),
+            ("release", late, "1 message (1 recipient) would be released\n"),
+            ("retry", one, f"{none} would be tried again now\n1 message (1 recipient) is held and not tried: "
+                           "`postrider queue release`\n"),
+            ("retry", two, f"{none} would be tried again now\n{to_resume}"),
+            ("retry", three, "1 message (1 recipient) would be tried again now\n"),
+            ("retry", late, f"{none} would be tried again now\n1 message (1 recipient) waits for the time that its "
+                            "sender chose: `postrider queue release`\n"),
+            ("reroute --to 127.0.0.1", one, "1 message (1 recipient) would be rerouted\n1 message (1 recipient) is held "
+                                            "and not tried: `postrider queue release`\n"),
+            ("reroute --to 127.0.0.1", two, "1 message (1 recipient) would be rerouted\n"),
+        ) + tuple((verb, id, f"1 message (1 recipient) would be {past}\n") for id in (one, two, three, late)
+                  for verb, past in (("remove", "removed"), ("bounce", "bounced"), ("expire", "expired"))
+        ) + tuple((verb, gone, f"{none} would be {past}\npostrider queue: {is_gone}")
+                  for verb, past in (("hold", "held"), ("release", "released"), ("retry", "tried again now"),
+                                     ("remove", "removed"), ("bounce", "bounced"), ("expire", "expired"),
+                                     ("reroute --to 127.0.0.1", "rerouted")))
+        for verb, id, answer in rows:
+            with self.subTest(verb=verb, id=id):
+                self.assertEqual(self.says(*verb.split(), id, "--dry-run"), answer)
+        # Of several, each that is left alone is spoken of.
+        first, *others = self.says("hold", one, three, gone).splitlines(keepends=True)
+        self.assertEqual((first, sorted(others)), ("1 message (1 recipient): held\n", sorted(
+            [f"postrider queue: {is_held}", f"postrider queue: {is_gone}"])))
+        # Two pauses keep it, and both orders are named; what else is paused is not its business.
+        self.says("pause", "--from", "b@ext.example")
+        self.says("pause", "--from", "nobody@else.example")
+        self.assertEqual(self.says("release", two, one),
+                         "1 message (1 recipient): released\n2 messages (2 recipients) are paused and tried when that "
+                         "ends: `postrider queue resume two.example`, `postrider queue resume --from b@ext.example`\n")
+        self.assertEqual(self.says("resume", "three.example"),
+                         "mail to three.example was not paused; what is, `postrider status` says\n")
+
     def test_what_is_so_already_or_does_not_match(self):
         one = self.ids["one"]
         self.assertIn(f"{one} is not held, it is deferred: `postrider queue retry {one}`", self.says("release", one))
         self.says("hold", one)
         self.assertIn(f"{one} is held already", self.says("hold", one))
-        self.assertIn(f"{one} is in the queue (held), but nothing of it matches",
+        self.assertIn(f"{one} is in the queue (held), but nothing of it matches the rest of what was asked",
                       self.says("remove", one, "--domain", "nowhere.example"))
         self.assertIn("1K1BX3F7Q2A is not in the queue", self.says("remove", "1K1BX3F7Q2A"))
 

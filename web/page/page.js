@@ -290,9 +290,10 @@ function verbs(filters, counted, ids) {
       const did = await ask(`queue/${verb}`, body);
       place.replaceChildren(element("p", { role: "status" },
         `${verb}: ${plural(did.messages, "message", "messages")}, ${plural(did.recipients, "recipient", "recipients")}` +
-        [["under way", did.under_way_messages], ["held", did.held_messages], ["paused", did.paused_messages],
-          ["kept for their senders", did.unreleased_messages]].map(([what, number]) =>
-          number ? `; ${what}, and not changed: ${plural(number, "message", "messages")}` : "").join("")));
+        [["under way, and not changed", did.under_way_messages], ["held, and not tried", did.held_messages],
+          ["paused, and not tried", did.paused_messages],
+          ["kept for their senders, and not tried", did.unreleased_messages]].map(([what, number]) =>
+          number ? `; ${what}: ${plural(number, "message", "messages")}` : "").join("")));
       setTimeout(show, 1500);
     } catch (error) {
       place.replaceChildren(failed(error));

@@ -315,6 +315,32 @@ TEST_CASE_METHOD(Paused, "a retry counts apart what it leaves alone", "[queue][p
   CHECK(hand.next(ids[1]).recipients.size() == 1);  // it was due, too
 }
 
+TEST_CASE_METHOD(Paused, "a release and a reroute count what goes on waiting", "[queue][pause]") {
+  std::vector<mail::MessageId> ids;
+  for (const char* to : {"held@d.test", "paused@e.test", "free@f.test"}) {
+    ids.push_back(must_accept("a@b.test", {to}));
+    record(answer(hand.next(ids.back()), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  }
+  Filter held;
+  held.ids = {ids[0]};
+  change(Verb::hold, held);
+  pause(Pause::Of::domain, "e.test");
+  pause(Pause::Of::domain, "d.test");
+  Filter all;
+  all.from = "a@b.test";
+  auto changed = change(Verb::release, all, true);
+  CHECK(changed.messages == 1);
+  CHECK(changed.paused.messages == 2);  // the released one among them
+  CHECK(changed.paused.recipients == 2);
+  CHECK(changed.held.messages == 0);
+  changed = change(Verb::reroute, all, true);  // to another host than the paused ones
+  CHECK(changed.messages == 3);
+  CHECK(changed.paused.messages == 0);
+  CHECK(changed.held.messages == 1);
+  pause(Pause::Of::sender, "a@b.test");
+  CHECK(change(Verb::reroute, all, true).paused.messages == 3);
+}
+
 TEST_CASE_METHOD(Paused, "each pause is an event with who and what", "[queue][pause]") {
   pause(Pause::Of::sender, "@b.test", std::chrono::hours(1));
   resume(Pause::Of::sender, "@B.test");
