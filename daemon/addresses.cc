@@ -8,6 +8,7 @@
 #include "daemon/signing/srs_keys.h"
 #include "daemon/tool_folder.h"
 #include "delivery/local/addresses/address_list.h"
+#include "delivery/local/addresses/alias_doubts.h"
 #include "delivery/local/addresses/expander.h"
 #include "delivery/local/local_directory.h"
 #include "delivery/route_map.h"
@@ -18,6 +19,7 @@
 
 #include <algorithm>
 #include <sysexits.h>
+#include <unistd.h>
 
 namespace postrider::daemon {
 
@@ -122,6 +124,8 @@ Result<delivery::TablePtr> open_one(const std::string& spec, const char* option,
   const auto parsed = tables::parse_spec(spec);
   if (!parsed)
     return parsed.error();
+  if (!trouble)
+    return tables::open_table(*parsed, options);
   auto table = tables::scan_table(*parsed, options);
   if (!tables::is_of_others(*parsed))
     return table;
@@ -270,19 +274,6 @@ Report check_aliases_of(const std::string& text) {
 
 }  // namespace
 
-Report rebuild_aliases(const Config& config) {
-  Report all;
-  for (const auto& text : config.local.aliases) {
-    if (text.empty())
-      continue;
-    const auto one = check_aliases_of(text);
-    all.text += one.text;
-    if (all.exit_code == EX_OK)
-      all.exit_code = one.exit_code;
-  }
-  return all;
-}
-
 namespace {
 
 // Of the addresses that are listened on. Addresses that this machine gets later count with the next
@@ -362,6 +353,80 @@ bool book_asks_servers(const Config& config) {
   };
   return std::any_of(config.local.aliases.begin(), config.local.aliases.end(), is_server) ||
          std::any_of(config.local.virtuals.begin(), config.local.virtuals.end(), is_server);
+}
+
+namespace {
+
+// The file of lines that a table has, or is compiled from, if there is one.
+std::optional<tables::Spec> lines_of(const std::string& text) {
+  constexpr std::string_view kCompiled = ".cdb";
+  auto spec = tables::parse_spec(text);
+  if (text.empty() || !spec)
+    return std::nullopt;
+  if (spec->kind == tables::Kind::cdb && spec->path.ends_with(kCompiled)) {
+    spec->kind = tables::Kind::aliases;
+    spec->path.resize(spec->path.size() - kCompiled.size());
+  }
+  const bool has_lines = spec->kind == tables::Kind::aliases || spec->kind == tables::Kind::text;
+  return has_lines && ::access(spec->path.c_str(), R_OK) == 0 ? std::optional(*spec) : std::nullopt;
+}
+
+// Whole addresses that have an entry there; of patterns and domains there are no such.
+void add_keys(const std::string& text, const tables::Options& options, const std::string& home,
+              std::vector<std::string>& addresses) {
+  const auto spec = lines_of(text);
+  if (!spec)
+    return;
+  std::vector<std::string> problems;
+  auto rules = options;
+  rules.check_key = nullptr;
+  const auto entries = tables::read_entries(*spec, rules, problems);
+  if (!entries)
+    return;
+  const bool are_names = !home.empty();
+  for (const auto& [key, value] : *entries) {
+    if (key.find('@') != key.npos && !key.starts_with('@'))
+      addresses.push_back(key);
+    else if (are_names && key.find('@') == key.npos)
+      addresses.push_back(mail::quoted_local_part(key) + "@" + home);
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> alias_doubts(const Config& config) {
+  if (book_asks_servers(config))
+    return {};
+  auto with_lines = config;
+  for (auto& text : with_lines.local.aliases)
+    if (const auto spec = lines_of(text); spec && text.starts_with("cdb:"))
+      text = "aliases:" + spec->path;
+  const auto book = make_address_book(with_lines, nullptr, {}, nullptr);
+  if (!book)
+    return {};
+  std::vector<std::string> addresses;
+  for (const auto& text : config.local.aliases)
+    add_keys(text, alias_options(), (*book)->home(), addresses);
+  for (const auto& text : config.local.virtuals)
+    add_keys(text, virtual_options(), "", addresses);
+  const SystemClock clock;
+  const delivery::LocalDirectory directory(*book, config.local.mailbox, clock);
+  return delivery::doubts_about_aliases(**book, directory, addresses);
+}
+
+Report rebuild_aliases(const Config& config) {
+  Report all;
+  for (const auto& text : config.local.aliases) {
+    if (text.empty())
+      continue;
+    const auto one = check_aliases_of(text);
+    all.text += one.text;
+    if (all.exit_code == EX_OK)
+      all.exit_code = one.exit_code;
+  }
+  if (all.exit_code == EX_OK)
+    all.text = warnings(alias_doubts(config)) + all.text;
+  return all;
 }
 
 Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(

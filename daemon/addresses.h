@@ -50,6 +50,10 @@ struct TableProblem {
 };
 std::vector<TableProblem> check_tables(const Config& config);
 
+// What stands in tables of aliases and virtual users and leads nowhere: sentences with file, line
+// and chain. None where tables are asked of servers. Follows every entry: takes its time.
+std::vector<std::string> alias_doubts(const Config& config);
+
 // See daemon.h.
 Report rebuild_aliases(const Config& config);
 

@@ -191,6 +191,9 @@ std::vector<Problem> problems_of_files(const Loaded& loaded, const Question& que
     else if (question.warnings != nullptr)
       question.warnings->push_back(problem.option + ": " + problem.text);
   }
+  if (question.warnings != nullptr && problems.empty())
+    for (const auto& doubt : alias_doubts(config))
+      question.warnings->push_back("local.aliases: " + doubt);
   for (auto& problem : check_credentials(config, loaded.origins))
     problems.push_back(std::move(problem));
   for (auto& problem : check_srs_keys(config, loaded.origins))

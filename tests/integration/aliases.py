@@ -596,7 +596,7 @@ class Tables(LocalUsers):
         wait.until(lambda: self.rcpt(server, "any@us.example").startswith("250"), "the mended table")
 
     def test_newaliases_and_check_tell_what_is_wrong(self):
-        server = self.machine("one: ann\ntwo: bob\n")
+        server = self.machine("one: root\ntwo: nobody\n")
         done = server.tool("newaliases")
         self.assertEqual(done.stdout, f"{self.aliases}: 2 aliases\n")
         self.write(self.aliases, "one ann\ntwo bob\nthree carl\n")
@@ -611,6 +611,35 @@ class Tables(LocalUsers):
         self.aliases.unlink()
         self.assertEqual(server.tool("newaliases").stdout,
                          f"{self.aliases}: does not exist, so there are no aliases\n")
+
+    def test_newaliases_and_check_warn_of_what_leads_nowhere(self):
+        server = self.machine()
+        empty = server.folder / "empty"
+        self.write(empty, "# nobody\n")
+        chain = "".join(f"c{i}: c{i + 1}\n" for i in range(30))
+        lines = ["good: root, x@far.example", "self: self, root", "one: two", "two: three", "three: one", "to-one: one",
+                 "typo: rooot", "to-typo: root, typo", f"none: :include:{empty}", "twice: good, good"]
+        self.write(self.aliases, "\n".join(lines) + "\n" + chain + "c30: root\n")
+        at = lambda line: f"warning: {self.aliases}:{line}: "
+        wanted = [
+            f"{at(5)}these aliases go in a circle, and their mail is refused: one -> two -> three -> one; lead one of "
+            "them to a user or to an address elsewhere",
+            f"{at(7)}rooot is neither a user nor an alias here, and what is sent there comes back: typo -> rooot; correct "
+            "the name, or remove it",
+            f"{at(9)}none has no members, and its mail does not arrive; add one, or remove it"]
+        for words, prefix in (("newaliases", ""), ("postrider check", "local.aliases: ")):
+            said = (lambda done: done.stdout + done.stderr)(server.tool(*words.split()))
+            lines = [line for line in said.splitlines() if line.startswith("warning: ") and str(self.aliases) in line]
+            for line in wanted:
+                self.assertIn(line.replace("warning: ", "warning: " + prefix, 1), lines, words)
+            long, = [line for line in lines if "steps away" in line]
+            self.assertRegex(long, r":11: c0 is more than 20 steps away from where it ends, .*: c0 -> c1 -> .* -> c21; "
+                                   "shorten that, or raise local.expansion_steps$")
+            self.assertEqual(len(lines), len(wanted) + 1, lines)
+        self.assertEqual(server.tool("postrider", "check", "--strict", check=False).returncode, 78)
+        self.write(self.aliases, "one: root\ntwo: one, x@far.example\n")
+        self.assertEqual(server.tool("newaliases").stdout, f"{self.aliases}: 2 aliases\n")
+        self.assertNotIn(str(self.aliases), server.tool("postrider", "check").stdout)
 
     def test_explain_shows_each_step(self):
         server = self.machine()
