@@ -125,6 +125,9 @@ class StrangerChecks final : public Filter {
                              std::size_t recipients);
   Task<Verdict> ask_services(PolicyService::Moment moment, const mail::Envelope& envelope);
   Verdict carry_out(policy::Action action);
+  Verdict lead_elsewhere(mail::Envelope& envelope);
+  Verdict unreachable(const std::string& address);
+  void note(const policy::Action& action, const PolicyService& service);
   policy::Attributes attributes(PolicyService::Moment moment, const std::string& recipient,
                                 std::size_t recipients) const;
 
@@ -468,6 +471,7 @@ Task<Verdict> StrangerChecks::ask_services(PolicyService::Moment moment,
 
 Task<Verdict> StrangerChecks::ask_services(PolicyService::Moment moment, std::string recipient,
                                            std::size_t recipients) {
+  std::optional<mail::Reply> if_permit, if_reject;
   for (const auto place : settings_->asked_at[moment]) {
     auto& service = services_[place];
     count_one(state_.policy_asked);
@@ -486,20 +490,53 @@ Task<Verdict> StrangerChecks::ask_services(PolicyService::Moment moment, std::st
                                   action.error().describe());
       continue;
     }
+    using Kind = policy::Action::Kind;
+    if (action->kind == Kind::defer_if_permit && !if_permit)
+      if_permit = std::move(action->reply);
+    else if (action->kind == Kind::defer_if_reject && !if_reject)
+      if_reject = std::move(action->reply);
+    else if (action->kind == Kind::refuse && action->reply.code >= 500 && if_reject)
+      action->reply = *if_reject;
+    if (action->kind == Kind::note || action->kind == Kind::not_done)
+      note(*action, *service.settings);
     auto verdict = carry_out(*std::move(action));
     if (verdict.refuses())
       count_one(state_.policy_refused);
     if (verdict.kind != Verdict::Kind::go_on)
       co_return verdict;
   }
-  co_return Verdict{};
+  if (!if_permit)
+    co_return Verdict{};
+  count_one(state_.policy_refused);
+  co_return refused(*std::move(if_permit), "policy service");
+}
+
+void StrangerChecks::note(const policy::Action& action, const PolicyService& service) {
+  if (action.kind == policy::Action::Kind::note) {
+    around_.log.write(LogEvent(Level::info, "policy_said")
+                          .add("session", facts_.session)
+                          .add("service", service.address.str())
+                          .add("text", action.text));
+    return;
+  }
+  count_one(state_.policy_failed);
+  around_.log.write(LogEvent(Level::warn, "policy_failed")
+                        .add("session", facts_.session)
+                        .add("service", service.address.str())
+                        .add("error", action.text));
 }
 
 Verdict StrangerChecks::carry_out(policy::Action action) {
   using Kind = policy::Action::Kind;
   switch (action.kind) {
     case Kind::none:
+    case Kind::note:
+    case Kind::defer_if_permit:
+    case Kind::defer_if_reject:
       break;
+    case Kind::not_done:  // as Postfix has it of a word that it does not know
+      return Verdict::refuse({451, {4, 3, 5}, "Server configuration error - try again later"},
+                             "policy service: " + action.text);
     case Kind::refuse:
       return refused(std::move(action.reply), "policy service");
     case Kind::discard:
@@ -556,14 +593,39 @@ Task<Verdict> StrangerChecks::end(Ending& ending) {
   ending.on_top.insert(0, fields);
   if (!message_.hold.empty() && ending.hold.empty())
     ending.hold = message_.hold;
-  if (message_.redirect)
-    if (auto only = recipient_of(*message_.redirect, envelope))
-      envelope.recipients = {*std::move(only)};
+  co_return lead_elsewhere(envelope);
+}
+
+// To all or nobody: an address that this message cannot go to is not passed over.
+Verdict StrangerChecks::lead_elsewhere(mail::Envelope& envelope) {
+  std::vector<mail::Recipient> more;
   for (const auto& address : message_.bcc)
-    if (auto more = recipient_of(address, envelope))
-      if (!mail::has_recipient(envelope, more->address))
-        envelope.recipients.push_back(*std::move(more));
-  co_return Verdict{};
+    if (auto one = recipient_of(address, envelope))
+      more.push_back(*std::move(one));
+    else
+      return unreachable(address);
+  if (message_.redirect) {
+    auto only = recipient_of(*message_.redirect, envelope);
+    if (!only)
+      return unreachable(*message_.redirect);
+    envelope.recipients = {*std::move(only)};
+  }
+  for (auto& one : more)
+    if (!mail::has_recipient(envelope, one.address))
+      envelope.recipients.push_back(std::move(one));
+  return {};
+}
+
+Verdict StrangerChecks::unreachable(const std::string& address) {
+  const auto why =
+      "\"" + escaped(address, 80) + "\" needs SMTPUTF8, which this message was not sent with";
+  count_one(state_.policy_failed);
+  around_.log.write(LogEvent(Level::warn, "policy_failed")
+                        .add("session", facts_.session)
+                        .add("service", "REDIRECT or BCC")
+                        .add("error", why));
+  return Verdict::refuse({451, {4, 3, 5}, "Server configuration error - try again later"},
+                         "policy service: " + why);
 }
 
 void StrangerChecks::give_up() {

@@ -1,6 +1,7 @@
 #include "smtpd/filter/policy_protocol.h"
 
 #include "base/text.h"
+#include "mail/address.h"
 #include "mail/header.h"
 
 #include <algorithm>
@@ -38,13 +39,29 @@ bool is_number(std::string_view word) {
          std::all_of(word.begin(), word.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-Result<Action> with_text(Action::Kind kind, std::string_view text, bool is_needed = true) {
-  if (text.empty() && is_needed)
-    return malformed("policy service: an action without its argument");
+Action with_text(Action::Kind kind, std::string_view text) {
   Action action;
   action.kind = kind;
   action.text = text;
   return action;
+}
+
+Action not_done(std::string_view said, std::string_view why) {
+  return with_text(Action::Kind::not_done, "\"" + escaped(said, 80) + "\" " + std::string(why));
+}
+
+Action deferral(Action::Kind kind, std::string_view text) {
+  auto action = refusal(450, {4, 7, 1}, text, "Try again later");
+  action.kind = kind;
+  return action;
+}
+
+Action with_address(Action::Kind kind, std::string_view said, std::string_view address) {
+  if (address.starts_with('<') && address.ends_with('>'))
+    address = address.substr(1, address.size() - 2);
+  if (!mail::parse_mailbox(address, true))
+    return not_done(said, "does not name a whole address, such as user@example.org");
+  return with_text(kind, address);
 }
 
 }  // namespace
@@ -85,7 +102,7 @@ Result<std::optional<std::string>> AnswerReader::feed(std::string_view bytes) {
   return action;
 }
 
-Result<Action> parse_action(std::string_view text) {
+Action parse_action(std::string_view text) {
   using Kind = Action::Kind;
   text = trim(text);
   const auto end = std::min(text.find_first_of(" \t"), text.size());
@@ -94,29 +111,37 @@ Result<Action> parse_action(std::string_view text) {
   const auto is = [&](std::string_view name) { return equals_ignoring_case(word, name); };
   if (auto action = numbered(word, rest))
     return *std::move(action);
-  for (const char* passes :
-       {"DUNNO", "OK", "PERMIT", "WARN", "INFO", "DEFER_IF_REJECT", "FILTER", "STRIP"})
-    if (is(passes))
-      return Action{};
-  if (is_number(word))
+  if (is("DUNNO") || is("OK") || is("PERMIT") || is_number(word))
     return Action{};
+  if (is("WARN") || is("INFO"))
+    return with_text(Kind::note, escaped(text, kMostText));
   if (is("REJECT"))
     return refusal(554, {5, 7, 1}, rest, "Access denied");
-  if (is("DEFER") || is("DEFER_IF_PERMIT"))
-    return refusal(450, {4, 7, 1}, rest, "Try again later");
+  if (is("DEFER"))
+    return deferral(Kind::refuse, rest);
+  if (is("DEFER_IF_PERMIT"))
+    return deferral(Kind::defer_if_permit, rest);
+  if (is("DEFER_IF_REJECT"))
+    return deferral(Kind::defer_if_reject, rest);
   if (is("HOLD"))
-    return with_text(Kind::hold, escaped(rest, kMostText), false);
+    return with_text(Kind::hold, escaped(rest, kMostText));
   if (is("DISCARD"))
-    return with_text(Kind::discard, rest, false);
+    return with_text(Kind::discard, rest);
   if (is("REDIRECT"))
-    return with_text(Kind::redirect, rest);
+    return with_address(Kind::redirect, text, rest);
   if (is("BCC"))
-    return with_text(Kind::bcc, rest);
+    return with_address(Kind::bcc, text, rest);
+  if (is("FILTER"))
+    return not_done(text,
+                    "is not performed here: name the content filter in milter.address, or "
+                    "lead the domain to it by delivery.route_map");
   if (!is("PREPEND"))
-    return malformed("policy service: \"" + escaped(word, 40) + "\" is not an action");
+    return not_done(text,
+                    "is not an action that is performed here; those that are stand in "
+                    "postrider.toml(5) with checks.policy_services");
   if (mail::field_name(rest).empty() || rest.size() > 8000 ||
       rest.find_first_of(std::string_view("\r\0", 2)) != std::string_view::npos)
-    return malformed("policy service: \"" + escaped(rest, 80) + "\" is not a header field");
+    return not_done(text, "does not name a header field, such as X-Checked: yes");
   return with_text(Kind::prepend, rest);
 }
 

@@ -32,19 +32,25 @@ class AnswerReader {
 
 struct Action {
   enum class Kind : std::uint8_t {
-    none,     // DUNNO, OK, what only logs, and what has no meaning here
-    refuse,   // by `reply`
-    prepend,  // `text`: a whole header field, without its line end
-    hold,     // `text`: why; may be empty
+    none,             // DUNNO, OK
+    note,             // INFO, WARN: `text` is for the log
+    refuse,           // by `reply`
+    defer_if_permit,  // by `reply`, unless what follows refuses
+    defer_if_reject,  // by `reply`, if what follows refuses for good
+    prepend,          // `text`: a whole header field, without its line end
+    hold,             // `text`: why; may be empty
     discard,
     redirect,  // to the address `text` instead of all recipients
-    bcc        // `text` as one more recipient
+    bcc,       // `text` as one more recipient
+    not_done   // what was said has no meaning here: `text` says why, and what helps
   };
   Kind kind = Kind::none;
   mail::Reply reply;
   std::string text;
 };
-// Fails for words that nobody knows and for what lacks its argument.
-Result<Action> parse_action(std::string_view text);
+// The actions of access(5). Those that nobody knows or that are not performed here, and those that
+// lack an argument of the right form, are not_done: the message must not go on as if nothing had
+// been said.
+Action parse_action(std::string_view text);
 
 }  // namespace postrider::smtpd::filter::policy

@@ -45,7 +45,9 @@ class Checks(scenario.Scenario):
             reply = client.command(f"RCPT TO:<{to}>")
             if reply.code != 250:
                 return reply
-            client.expect("DATA", 354)
+            reply = client.command("DATA")
+            if reply.code != 354:
+                return reply
             client.send(smtp.stuffed(PLAIN))
             return client.reply()
 
@@ -275,6 +277,38 @@ class Checks(scenario.Scenario):
         self.assertIn(b"X-Data: 1\r\nX-End: 1\r\n", message.content)
         held, = server.queue("--status", "held")
         self.assertEqual((held["status"], held["recipients"][0]["address"]), ("held", "hold@far.example"))
+
+    def test_what_a_policy_service_says_is_done_or_the_mail_is_put_off(self):
+        """At each moment: nothing goes on as if nothing had been said."""
+        not_done = ("FILTER smtp:[127.0.0.1]:10025", "REDIRECT ann", "BCC", "PREPEND none", "reject_unauth_destination")
+        for state in ("RCPT", "DATA", "END-OF-MESSAGE"):
+            answers = {f"n{i}@far.example": action for i, action in enumerate(not_done)}
+            answers |= {"else@far.example": "REDIRECT there@far.example", "both@far.example": "BCC copy@far.example",
+                        "noted@far.example": "WARN looked at"}
+            answers = {(state, to): action for to, action in answers.items()}
+            service = self.using(policy_service.PolicyService(answers))
+            second = self.using(policy_service.PolicyService({(state, "if@far.example"): "REJECT for good"}))
+            service.answers |= {(state, "if@far.example"): "DEFER_IF_REJECT wait", (state, "later@far.example"): "DEFER_IF_PERMIT wait"}
+            addresses = [service.address, second.address]
+            server = self.checking(policy_services=addresses, policy_data_services=addresses,
+                                   policy_end_services=addresses, policy_default="accept")
+            before = len(self.peer.messages)
+            with self.subTest(state=state):
+                for i, action in enumerate(not_done):
+                    reply = self.hand_in(server, f"n{i}@far.example")
+                    self.assertEqual((reply.code, reply.text), (451, "4.3.5 Server configuration error - try again later"), action)
+                failed = wait.until(lambda: (lambda log: log if len(log) >= len(not_done) else None)(
+                    server.log("policy_failed")), "a line for each")
+                self.assertRegex(failed[0]["error"], "^.FILTER smtp:.* is not performed here: .*milter.address")
+                self.assertEqual(len(failed), len(not_done))
+                self.assertEqual(self.hand_in(server, "noted@far.example").code, 250)
+                self.assertEqual(server.wait_for_log("policy_said")[-1]["text"], "WARN looked at")
+                self.assertEqual([self.hand_in(server, f"{to}@far.example").code for to in ("else", "both", "if", "later")],
+                                 [250, 250, 450, 450])
+                got = sorted(sorted(m.addresses) for m in self.peer.wait_for(before + 3)[before:])
+                self.assertEqual(got, [["both@far.example", "copy@far.example"], ["noted@far.example"], ["there@far.example"]])
+                server.wait_until_empty()
+            server.stop()
 
     def test_one_connection_for_a_session(self):
         service = self.using(policy_service.PolicyService(questions=2))
