@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "delivery/job/job_outcome.h"
 #include "mail/address.h"
+#include "queue/listed_reasons.h"
 
 #include <algorithm>
 #include <unordered_map>
@@ -115,12 +116,29 @@ void Core::take_one(Lease lease) {
   const bool is_late = is_for_delivery && is_to_be_returned(*lease.message, context_.clock.now());
   if (is_late)
     lease.reason = Lease::Reason::expired;
+  if (lease.reason == Lease::Reason::delay_notice)
+    add_waits(lease);
   const auto handle = leases_.open(std::move(lease));
   if (is_for_delivery && !is_late)
     begin(handle);
   else
     leases_.give_up(handle);
   leases_.close(handle);
+}
+
+// What waits here for its site's rate, a connection or an answer, as listings say it.
+void Core::add_waits(Lease& lease) const {
+  std::vector<std::string> addresses;
+  std::vector<Lease::Recipient*> waiting;
+  for (auto& one : lease.recipients)
+    if (one.last && one.last->text == queue::kBeingTried) {
+      addresses.push_back(lease.message->envelope.recipients[one.index].address);
+      waiting.push_back(&one);
+    }
+  const auto reasons = explainer_.reasons_of(addresses);
+  for (std::size_t i = 0; i < waiting.size(); ++i)
+    if (!reasons[i].empty())
+      waiting[i]->last->text = reasons[i];
 }
 
 // Which domains are ours, and where others' mail goes, a database may have to say: this loop does

@@ -59,6 +59,7 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   }
 
  private:
+  void add_waits(queue::Lease& lease) const;
   void take_one(queue::Lease lease);
   void begin(std::uint64_t handle);
   Task<void> ask_tables(std::shared_ptr<Core> self, std::uint64_t handle,

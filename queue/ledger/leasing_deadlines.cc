@@ -1,6 +1,7 @@
 // Delay notices, ends of lifetimes, and bounces that an administrator asked for: by the message's
 // own time, whatever the state of its sites.
 #include "queue/ledger/leasing.h"
+#include "queue/listed_reasons.h"
 #include "queue/row_codec.h"
 
 #include <algorithm>
@@ -14,7 +15,7 @@ constexpr std::int64_t kInHand = 60'000;  // before it is looked at again, if no
 mail::Outcome being_tried() {
   mail::Outcome outcome;
   outcome.status = {4, 4, 7};
-  outcome.text = "it is being tried, and no answer has come yet";
+  outcome.text = kBeingTried;
   return outcome;
 }
 

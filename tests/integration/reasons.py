@@ -71,9 +71,9 @@ class Reasons(scenario.Scenario):
             if not re.search(subject, notice["Subject"]):
                 continue
             people, status = notice.get_payload()[:2]
-            fields = status.get_payload()[1]
-            address = fields["Final-Recipient"].rpartition(";")[2].strip()
-            found[key_of(address)] = (" ".join(people.get_content().split()), fields)
+            for fields in status.get_payload()[1:]:
+                address = fields["Final-Recipient"].rpartition(";")[2].strip()
+                found[key_of(address)] = (" ".join(people.get_content().split()), fields)
         return found
 
     def check(self, notices, action):
@@ -109,6 +109,33 @@ class Reasons(scenario.Scenario):
                 self.assertIn("too long in the queue", entry["reason"])
                 attempts = [e for e in server.log("attempted") if e["to"] == f"b@{domain}"]
                 self.assertTrue(all(re.search(reason, e["reason"]) for e in attempts), attempts)
+
+    def test_who_waits_for_the_rate_of_its_site_is_told_so(self):
+        """Another recipient of its message is late, so there is a notice; nobody says that it is being tried."""
+        grey = self.sink(script={"rcpt": lambda *_: "451 4.7.1 greylisted for a while"})
+        paced = self.sink()
+        routes = [{"domain": domain, "next_hop": f"smtp://127.0.0.1:{peer.port}", "tls": "off"}
+                  for domain, peer in (("grey.example", grey), ("paced.example", paced))]
+        server = self.daemon(route=routes, site=[{"match": ["mx:127.0.0.1"], "rate": "1/h"}],
+                             delivery={"retry": ["1h"], "delay_notice": "8s"})
+        self.assertEqual(server.send(SENDER, "first@paced.example", CONTENT).code, 250)
+        paced.wait_for(1)
+        self.assertEqual(server.send(SENDER, ["b@grey.example", "b@paced.example"], CONTENT).code, 250)
+        reason = r"takes no more in that time: 1\.0/h"
+
+        def listed():
+            rows = {r["domain"]: r for m in server.queue() for r in m["recipients"]}
+            return len(rows) == 2 and re.search(reason, str(rows["paced.example"]))
+        wait.until(listed, lambda: f"the reason in the listing: {server.queue()}")
+        for view in (server.postrider("queue"), server.mailq(), server.postrider("explain", "b@paced.example")):
+            self.assertRegex(view, reason)
+        late = wait.until(lambda: (lambda found: found if len(found) == 2 else None)(
+            self.notices(server, "(?i)delay")), "both in the delay notice")
+        people, fields = late["paced.example"]
+        self.assertRegex(people, reason)
+        self.assertNotIn("being tried", people)
+        self.assertRegex(" ".join(str(fields["Diagnostic-Code"]).split()), reason)
+        self.assertRegex(late["grey.example"][0], "greylisted for a while")
 
     def test_what_waits_behind_a_site_in_trouble_is_deferred_and_logged_once(self):
         server = self.start(retry=["10m"])
