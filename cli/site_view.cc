@@ -10,6 +10,12 @@ namespace json = boost::json;
 
 std::string state_text(const json::object& site, std::int64_t now) {
   auto text = text_of(site, "state");
+  if (const auto count = number_of(site, "only_deferred"); count > 0)
+    text.append(", takes no mail since ")
+        .append(local_time(number_of(site, "only_deferred_since")))
+        .append(", ")
+        .append(counted(static_cast<std::uint64_t>(count), "recipient"))
+        .append(" deferred");
   if (number_of(site, "failures") == 0)
     return text;
   text.append(" since ").append(local_time(number_of(site, "since"))).append(", ");

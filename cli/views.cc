@@ -32,7 +32,7 @@ bool is_placed(std::string_view name) {
                              "drop_folder",   "paused",           "alarms",
                              "last_minute",   "last_hour",        "config_refused",
                              "delivered",     "deferred",         "bounced",
-                             "busiest_sites", "queue_ages"})
+                             "busiest_sites", "queue_ages",       "deferring_sites"})
     if (name == placed)
       return true;
   return false;
@@ -169,6 +169,37 @@ std::string site_rows(const json::array& sites, std::int64_t now) {
   });
   for (std::size_t i = 0; i < std::min(shown.size(), kMostSites); ++i)
     out.append(site_row(*shown[i], now));
+  if (shown.size() > kMostSites)
+    out.append("  and ")
+        .append(counted(shown.size() - kMostSites, "other site"))
+        .append(": postrider sites --trouble\n");
+  return out;
+}
+
+// Those that can be reached and take nothing, the worst first.
+std::string deferring_rows(const json::array& sites) {
+  constexpr std::size_t kMostSites = 5;
+  std::vector<const json::object*> shown;
+  for (const auto& value : sites)
+    if (const auto* site = value.if_object())
+      shown.push_back(site);
+  if (shown.empty())
+    return {};
+  std::sort(shown.begin(), shown.end(), [](const auto* a, const auto* b) {
+    return number_of(*a, "only_deferred") > number_of(*b, "only_deferred");
+  });
+  auto out = row("deferring", counted(shown.size(), "site") + ":");
+  for (std::size_t i = 0; i < std::min(shown.size(), kMostSites); ++i)
+    out.append("  ")
+        .append(text_of(*shown[i], "site"))
+        .append(": takes no mail since ")
+        .append(local_time(number_of(*shown[i], "only_deferred_since")))
+        .append(", ")
+        .append(
+            counted(static_cast<std::uint64_t>(number_of(*shown[i], "only_deferred")), "recipient"))
+        .append(" deferred\n    ")
+        .append(text_of(*shown[i], "reason"))
+        .append("\n");
   if (shown.size() > kMostSites)
     out.append("  and ")
         .append(counted(shown.size() - kMostSites, "other site"))
@@ -347,6 +378,8 @@ std::string status_view(const json::object& status) {
     if (const auto* counters = object_of(status, name))
       out.append(row(label, counter_text(*counters)));
   out.append(other_rows(status));
+  if (const auto* sites = array_of(status, "deferring_sites"))
+    out.append(deferring_rows(*sites));
   if (const auto* sites = array_of(status, "sites_in_trouble"))
     out.append(site_rows(*sites, now));
   return out;

@@ -20,6 +20,7 @@ namespace {
 
 constexpr Duration kPatience{60000};  // a lookup may take 20 s, several follow
 constexpr Duration kSlice{50};
+constexpr Duration kLongDeferring = std::chrono::hours(1);
 
 // Calls ask(answer), where answer may be called once on any thread, at any later time.
 template <class T, class Ask>
@@ -74,6 +75,11 @@ boost::json::object site_object(const delivery::SiteStatus& site) {
     object["rate"] = site.rate;
   object["in_hand"] = site.waiting;
   object["limits"] = json_text(site.limits);
+  if (site.only_deferred > 0) {
+    object["only_deferred"] = site.only_deferred;
+    object["only_deferred_since"] = json_time(site.only_deferred_since);
+    object["reason"] = json_text(site.last_deferral.reason());
+  }
   if (site.failures == 0)
     return object;
   object["failures"] = site.failures;
@@ -369,8 +375,27 @@ boost::json::object RunningStatus::status() {
       alarms.emplace_back("ALARM: " + site.alarm);
   }
   out["sites_in_trouble"] = std::move(trouble);
+  add_deferring(*sending, out, alarms);
   out["alarms"] = std::move(alarms);
   return out;
+}
+
+// They take connections, so nothing of theirs is blocked: what they say is all there is to see.
+void RunningStatus::add_deferring(const delivery::Status& sending, boost::json::object& out,
+                                  boost::json::array& alarms) {
+  constexpr std::size_t kMostSites = 100;
+  const auto now = SystemClock().now();
+  boost::json::array deferring;
+  for (const auto& site : sending.deferring) {
+    if (deferring.size() < kMostSites)
+      deferring.emplace_back(site_object(site));
+    if (now - site.only_deferred_since >= kLongDeferring && alarms.size() < kMostSites)
+      alarms.emplace_back("ALARM: " + site.name + " takes no mail since " +
+                          format_rfc3339(site.only_deferred_since) + ", " +
+                          std::to_string(site.only_deferred) +
+                          " recipients were only deferred: " + site.last_deferral.reason());
+  }
+  out["deferring_sites"] = std::move(deferring);
 }
 
 std::vector<boost::json::object> RunningStatus::sites() {

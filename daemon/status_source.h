@@ -80,6 +80,8 @@ class RunningStatus : public StatusSource {
   void add_certificates(boost::json::array& alarms) const;
   void add_dns(boost::json::object& out) const;
   void add_trace(boost::json::object& out) const;
+  static void add_deferring(const delivery::Status& sending, boost::json::object& out,
+                            boost::json::array& alarms);
   std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
 
   const Asked asked_;

@@ -42,6 +42,11 @@ struct SiteStatus {
   std::uint32_t waiting = 0;  // jobs that wait for a connection
   double rate = 0;            // messages a second; 0: no limit is known
   std::string limits;         // those that hold now, and which observations set them
+  // What it has only put off since it last took a recipient, if that is much; then since when, and
+  // what it said.
+  std::uint64_t only_deferred = 0;
+  TimePoint only_deferred_since;
+  mail::Outcome last_deferral;
 };
 
 struct DeliveryTimings;
@@ -56,6 +61,7 @@ struct Status {
   std::uint64_t delivered = 0, deferred = 0, bounced = 0;  // recipients, since start
   std::uint64_t connections_opened = 0, connections_failed = 0, messages_on_reused = 0;
   std::shared_ptr<const DeliveryTimings> timings;  // delivery/delivery_timings.h
+  std::vector<SiteStatus> deferring;               // can be reached, and only put off what they get
 };
 
 // What would happen to mail for an address, and why.

@@ -119,6 +119,11 @@ SiteStatus Explainer::status_of(const Site& site) const {
   status.rate = site.pace.rates().rate();
   status.limits = site.pace.explain(context_.pace_time());
   status.waiting = static_cast<std::uint32_t>(site.ready.all());
+  if (const auto* deferred = leases_.deferrals().find(site.handle)) {
+    status.only_deferred = deferred->recipients;
+    status.only_deferred_since = deferred->since;
+    status.last_deferral = deferred->last;
+  }
   return status;
 }
 
@@ -134,6 +139,8 @@ void Explainer::add_sites(Status& status) const {
                                              : status.sites_blocked);
     if (state != SiteHealth::State::open || !site->alarm.empty())
       status.in_trouble.push_back(status_of(*site));
+    else if (leases_.deferrals().find(site->handle) != nullptr)
+      status.deferring.push_back(status_of(*site));
     busy.emplace_back(site->links.size() + site->others.size() + site->ready.all(), &*site);
   }
   const auto shown = std::min(busy.size(), Status::kBusiest);
@@ -144,8 +151,9 @@ void Explainer::add_sites(Status& status) const {
                     });
   for (std::size_t i = 0; i < shown; ++i)
     status.busiest.push_back(status_of(*busy[i].second));
-  std::sort(status.in_trouble.begin(), status.in_trouble.end(),
-            [](const SiteStatus& a, const SiteStatus& b) { return a.name < b.name; });
+  for (auto* sites : {&status.in_trouble, &status.deferring})
+    std::sort(sites->begin(), sites->end(),
+              [](const SiteStatus& a, const SiteStatus& b) { return a.name < b.name; });
 }
 
 std::vector<SiteStatus> Explainer::all_sites() const {

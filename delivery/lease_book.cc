@@ -208,6 +208,7 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
   } else {
     ++counts_.bounced;
   }
+  deferrals_.note(site, outcome, context_.clock.now());
   result.outcome = std::move(outcome);
   given.is_delivered_to = given.is_delivered_to || result.outcome.verdict == Verdict::delivered;
   const auto twins = given.twins.extract(index);

@@ -15,6 +15,7 @@
 #include "delivery/notice_maker.h"
 #include "delivery/record_batch.h"
 #include "delivery/retry_times.h"
+#include "delivery/site_deferrals.h"
 #include "queue/queue.h"
 
 #include <cstdint>
@@ -78,6 +79,7 @@ class LeaseBook {
   std::size_t size() const { return in_hand_.size(); }
   bool is_settled() const { return in_hand_.empty() && closing_ == 0 && records_.is_empty(); }
   const Counts& counts() const { return counts_; }
+  const SiteDeferrals& deferrals() const { return deferrals_; }
 
  private:
   // There may be others of its message, for other recipients.
@@ -130,6 +132,7 @@ class LeaseBook {
   std::unique_ptr<Deadline> record_delivered_;
   std::size_t closing_ = 0;  // records whose notices are being made
   Counts counts_;
+  SiteDeferrals deferrals_;
 };
 
 }  // namespace postrider::delivery

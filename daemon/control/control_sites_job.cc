@@ -45,7 +45,8 @@ class SitesJob : public ControlJob {
       troubled_.erase(known);
     }
     const auto* state = site.if_contains("state");
-    const bool is_well = state != nullptr && *state == "open" && !site.contains("alarm");
+    const bool is_well = state != nullptr && *state == "open" && !site.contains("alarm") &&
+                         !site.contains("only_deferred");
     if (all_ || !is_well)
       add_line("site", std::move(site), out);
   }

@@ -137,6 +137,30 @@ class Reasons(scenario.Scenario):
         self.assertRegex(" ".join(str(fields["Diagnostic-Code"]).split()), reason)
         self.assertRegex(late["grey.example"][0], "greylisted for a while")
 
+    def test_a_site_that_only_defers_is_in_the_status(self):
+        """It takes connections, so that nothing of it is blocked; one message that it takes ends it."""
+        taken = []
+        grey = self.sink(script={"rcpt": lambda *_: None if taken else "451 4.7.1 greylisted for a while"})
+        server = self.relay(grey, delivery={"retry": ["1h"]})
+        status = lambda: json.loads(server.postrider("status", "--json"))
+        few = [f"r{i}@far.example" for i in range(19)]
+        self.assertEqual(server.send(SENDER, few, CONTENT).code, 250)
+        wait.until(lambda: status()["deferred"] == 19, "19 deferred ones")
+        self.assertEqual(status()["deferring_sites"], [])
+        self.assertEqual(server.send(SENDER, "last@far.example", CONTENT).code, 250)
+        site, = wait.until(lambda: status()["deferring_sites"], "the site")
+        self.assertEqual((site["only_deferred"], site["state"]), (20, "open"))
+        self.assertIn("451 4.7.1 greylisted for a while", site["reason"])
+        self.assertEqual(status()["sites_in_trouble"], [])
+        shown = server.postrider("status")
+        self.assertRegex(shown, r"deferring +1 site:\n  .*: takes no mail since .*, 20 recipients deferred\n"
+                                r"    .*451 4\.7\.1 greylisted for a while")
+        self.assertIn("takes no mail since", server.postrider("sites", "--trouble"))
+        taken.append(True)
+        server.postrider("queue", "retry", "--to", "last@far.example")
+        wait.until(lambda: not status()["deferring_sites"], "it is well")
+        self.assertNotIn("takes no mail since", server.postrider("sites"))
+
     def test_what_waits_behind_a_site_in_trouble_is_deferred_and_logged_once(self):
         server = self.start(retry=["10m"])
         self.send(server)
