@@ -19,7 +19,7 @@ constexpr Duration kNoteLimit{std::chrono::minutes(1)};
 constexpr std::size_t kTagKey = 32;
 
 // The text is one of a packet whose fields end with NUL.
-bool is_plain(const std::string& text, std::size_t most) {
+bool is_one_field(const std::string& text, std::size_t most) {
   return !text.empty() && text.size() <= most && text.find('\0') == std::string::npos;
 }
 
@@ -48,7 +48,7 @@ LogEvent Logins::event(Level level, const char* name, const std::string& user,
 
 Result<Role> Logins::judged(const std::string& user, const std::string& password,
                             const std::string& client) {
-  if (!is_plain(user, kMostUser) || !is_plain(password, kMostPassword))
+  if (!is_one_field(user, kMostUser) || !is_one_field(password, kMostPassword))
     return Role::none;
   return judge_(user, password, client);
 }

@@ -641,6 +641,23 @@ Response WebSite::count(Role role, const Query& query) {
   return json_answer(std::move(out));
 }
 
+namespace {
+
+// Folded fields of a header begin with them.
+std::string escaped_but_tabs(std::string_view line) {
+  std::string out;
+  for (;;) {
+    const auto tab = std::min(line.find('\t'), line.size());
+    out += escaped(line.substr(0, tab), kMostShown);
+    if (tab == line.size())
+      return out;
+    out += '\t';
+    line.remove_prefix(tab + 1);
+  }
+}
+
+}  // namespace
+
 // Content comes as it is, so it is cut at a limit, and what is not UTF-8 is escaped. Who may only read gets none.
 Response WebSite::show(Role role, const std::string& id, const Query& query) {
   daemon::ControlRequest request;
@@ -678,7 +695,7 @@ Response WebSite::show(Role role, const std::string& id, const Query& query) {
     left.remove_prefix(std::min(eol + 1, left.size()));
     if (!line.empty() && line.back() == '\r')
       line.remove_suffix(1);
-    lines += escaped(line, kMostShown) + "\n";
+    lines += escaped_but_tabs(line) + "\n";
   }
   out["content"] = lines;
   return json_answer(std::move(out));

@@ -21,7 +21,7 @@ import unittest
 
 import jsonschema
 
-from support_py import local_users, milter, scenario, wait
+from support_py import local_users, milter, scenario, sink, wait
 from support_py.daemon import BIN
 
 ETC = pathlib.Path(__file__).resolve().parents[2] / "etc" / "monitoring"
@@ -803,6 +803,73 @@ class PamUsers(WithWeb):
         said = done.stdout + done.stderr
         self.assertIn('web.pam_read: "gamse" is not of this system', said)
         self.assertIn('web.pam_change: "@no-such-group" is not of this system', said)
+
+
+@unittest.skipUnless(scenario.FULL, "20,000 messages: --full")
+@unittest.skipUnless(shutil.which("chromium") and shutil.which("npm"), "needs chromium and npm")
+class BrowsedFull(scenario.Scenario):
+    """Every view with much mail for many sites. POSTRIDER_SHOTS: a folder for its pictures."""
+    MESSAGES = int(os.environ.get("POSTRIDER_MESSAGES", 20000))
+    SITES = 500
+    WORDS = ("greylisted, please try again in 300 seconds", "4.2.2 mailbox is full", "4.7.0 too many messages from 192.0.2.1; slow down",
+             "4.3.2 system not accepting messages now: <b>maintenance</b> until 04:00 UTC, see https://status.example/" + "x" * 60)
+
+    def domain(self, number):
+        return f"domain-{(number * 7 + number // self.SITES) % self.SITES}.example"
+
+    def reply(self, _, address):
+        """Of a fifth of the mail that it is taken; the rest waits."""
+        number = int(address.partition("@")[0].lstrip("u"))
+        return None if number % 5 == 0 else f"451 {self.WORDS[number % 4]}"
+
+    def setUp(self):
+        super().setUp()
+        self.peer = self.using(sink.Sink(address="0.0.0.0", script={"rcpt": self.reply}, keep_content=False))
+        closed = wait.free_port()
+        routes = self.own_folder("routes") / "routes"
+        routes.write_text("".join(f"domain-{number}.example smtp://127.0.{number // 250 + 1}.{number % 250 + 1}:"
+                                  f"{closed if number % 25 == 0 else self.peer.port}\n" for number in range(self.SITES)))
+        self.server = self.daemon(delivery={"retry": ["2h"], "route_map": f"text:{routes}"},
+                                  accept={"relay_from": ["127.0.0.0/8"], "sessions_per_client": 50}, log={"level": "warn"})
+        self.web = self.using(Web(self.server, pam="postrider", pam_read=["games"]))
+
+    def send_many(self, first):
+        with smtplib.SMTP("127.0.0.1", self.server.port) as client:
+            client.ehlo("app.us.example")
+            for number in range(first, self.MESSAGES, 8):
+                client.sendmail(f"news-{number % 40}@us.example", f"u{number}@{self.domain(number)}",
+                                f"From: News <news-{number % 40}@us.example>\r\nSubject: issue {number}\r\n\r\n" + "text\r\n" * (number % 200))
+
+    def test_every_view_with_much_mail(self):
+        try:
+            folder = playwright()
+        except subprocess.CalledProcessError as problem:
+            self.skipTest(f"npm does not install playwright-core: {problem.stderr.decode()[-200:]}")
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(self.send_many, range(8)))
+        # Those of sites that refuse connections wait untried.
+        wait.until(lambda: json.loads(self.server.postrider("queue", "count", "--status", "queued", "--json"))["messages"] == 0,
+                   "an attempt of all", 600, pause=1)
+        self.server.postrider("queue", "hold", "--domain", "domain-3.example")
+        wait.until(lambda: len(self.web.api("history")[1]["time"]) > 1, "samples", 60, pause=1)
+        held = self.server.queue("--domain", "domain-3.example")[0]["queue_id"]
+        waiting = self.server.queue("--domain", "domain-10.example")[0]
+        to = waiting["recipients"][0]["address"]
+        gone = next(number for number in range(5, self.MESSAGES, 5) if "5.example" not in self.domain(number) and "0.example" not in self.domain(number))
+        views = [["#/", ".plot svg[aria-label^='Deferrals by class']", "no alarms"], ["#/queue", "table", "the first 100"],
+                 ["#/queue?status=deferred&reply=greylisted", "table", "greylisted"], ["#/queue?status=held", "table", "held"],
+                 ["#/sites", ".plot svg[aria-label^='Found limits']", "busiest"], [f"#/message?id={waiting['queue_id']}", "pre", "subject: issue"],
+                 [f"#/message?id={held}", "pre", "subject: issue"], [f"#/explain?target={to}", "table", "conclusion"],
+                 ["#/explain?target=domain-25.example", "table", "conclusion"], [f"#/trace?target={to}", "table", to],
+                 [f"#/trace?target=u{gone}@{self.domain(gone)}", "table", "delivered"]]
+        (folder / "page.js").write_text(pathlib.Path(__file__).with_name("web_page.js").read_text())
+        environment = {**os.environ, "VIEWS": json.dumps(views)}
+        if shots := os.environ.get("POSTRIDER_SHOTS"):
+            environment["SHOTS"] = shots
+        done = subprocess.run(["node", folder / "page.js", shutil.which("chromium"), f"http://127.0.0.1:{self.web.port}/",
+                               self.web.token["change"], "", ""], text=True, env=environment,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=1500)
+        self.assertEqual((done.returncode, done.stdout.strip()), (0, "[]"), done.stderr)
 
 
 class ReadOnly(local_users.LocalUsers):

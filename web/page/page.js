@@ -86,14 +86,14 @@ function query(filters) {
   return out.toString();
 }
 
-// kind "stack": on a phone each row is a block of lines, for what has long cells.
-function table(heads, rows, empty, kind) {
+// On a phone each row is a block of lines. Kinds of cells: number, word (never broken), address.
+function table(heads, rows, empty) {
   if (rows.length === 0) return element("p", { class: "quiet" }, empty);
   return element("div", { class: "scroll", tabindex: "0" },
-    element("table", { class: kind },
+    element("table", {},
       element("thead", {}, element("tr", {}, heads.map(([text, kind]) => element("th", { class: kind, scope: "col" }, text)))),
       element("tbody", {}, rows.map((cells) =>
-        element("tr", {}, cells.map((cell, i) => element("td", { class: heads[i][1] }, cell)))))));
+        element("tr", {}, cells.map((cell, i) => element("td", { class: heads[i][1], "data-label": heads[i][0] }, cell)))))));
 }
 
 function failed(error) {
@@ -254,7 +254,7 @@ async function queue(parameters) {
     element("p", {}, plural(counted.messages, "message", "messages"), ", ", plural(counted.recipients, "recipient", "recipients"),
       listed.more ? `; the first ${listed.messages.length} are shown` : ""),
     verbs(filters, counted),
-    table([["Id", ""], ["State", ""], ["Age", "number"], ["Size", "number"], ["From", ""], ["To, and why it waits", ""]],
+    table([["Id", ""], ["State", "word"], ["Age", "number"], ["Size", "number"], ["From", "address"], ["To, and why it waits", ""]],
       listed.messages.map((message) => [
         messageLink(message.queue_id),
         element("span", { class: `tag ${message.status}` }, message.status ?? message.queue_name),
@@ -323,7 +323,7 @@ async function message(parameters) {
         ["Expires", when(told.expires)], ["Size", octets(told.message_size)], ["Client", told.client], ["Protocol", told.protocol], ["User", told.user]])),
       verbs({}, { messages: 1 }, [id]),
       element("h2", {}, "Recipients that wait"),
-      table([["Address", ""], ["State", ""], ["Attempts", "number"], ["Next", ""], ["Last answer", ""]],
+      table([["Address", "address"], ["State", "word"], ["Attempts", "number"], ["Next", "word"], ["Last answer", ""]],
         (told.recipients ?? []).map((one) => [one.address, one.state, number(one.attempts), when(one.next_attempt), one.delay_reason ?? ""]),
         "All recipients are done.")],
     element("h2", {}, "What became of it"),
@@ -337,9 +337,9 @@ async function message(parameters) {
 
 function factTable(explained) {
   return [
-    explained.attempts.length === 0 ? null : table([["When", ""], ["Recipient", ""], ["Answer", ""]],
-      explained.attempts.map((one) => [when(one.at ?? one.when ?? 0), one.address ?? "", one.text ?? one.reason ?? JSON.stringify(one)]), ""),
-    table([["Address", ""], ["What", ""], ["How it is", ""]],
+    explained.attempts.length === 0 ? null : table([["When", "word"], ["Recipient", "address"], ["Answer", ""]],
+      explained.attempts.map((one) => [when(one.at ?? one.when ?? 0), one.recipient ?? "", one.text ?? one.reason ?? JSON.stringify(one)]), ""),
+    table([["Address", "address"], ["What", "word"], ["How it is", ""]],
       explained.facts.map((fact) => [fact.address ?? "", fact.what, fact.text]), "Nothing is known of it."),
   ];
 }
@@ -367,13 +367,13 @@ async function sites() {
       limitPlot("Found limits: connections at once", past, "limit", "No site has been busy in this time."),
       limitPlot("Found limits: messages a second", past, "rate", "No site has shown such a limit in this time.")),
     element("h2", {}, "Busiest"),
-    table([["Site", ""], ["State", ""], ["Connections", "number"], ["At most", "number"], ["A second", "number"], ["In hand", "number"], ["What set the limits", ""]],
+    table([["Site", "address"], ["State", "word"], ["Connections", "number"], ["At most", "number"], ["A second", "number"], ["In hand", "number"], ["What set the limits", ""]],
       busiest.map((site) => [
         element("a", { href: `#/queue?${query({ site: site.site })}` }, site.site), element("span", { class: `tag ${site.state}` }, site.state),
         number(site.connections), number(site.limit), site.rate ? number(site.rate) : "no limit", number(site.in_hand), site.limits ?? ""]),
       "No site is known yet."),
     element("h2", {}, "In trouble"),
-    table([["Site", ""], ["Waiting", "number"], ["Failures", "number"], ["Since", ""], ["Next attempt", ""], ["Last answer", ""]],
+    table([["Site", "address"], ["Waiting", "number"], ["Failures", "number"], ["Since", "word"], ["Next attempt", "word"], ["Last answer", ""]],
       trouble.map((site) => typeof site === "string" ? [site, "", "", "", "", ""] : [
         element("a", { href: `#/queue?${query({ site: site.site })}` }, site.site), number(site.recipients), number(site.failures),
         when(site.since), when(site.blocked_until), site.reason ?? ""]),
@@ -451,10 +451,10 @@ async function trace(parameters) {
     form,
     found.more ? element("p", { class: "quiet" }, "The newest are shown; there are more.") : null,
     found.refused
-      ? table([["When", ""], ["From", ""], ["To", ""], ["Client", ""], ["Reply", ""]], found.refused.map((step) => [
+      ? table([["When", "word"], ["From", "address"], ["To", "address"], ["Client", ""], ["Reply", ""]], found.refused.map((step) => [
         new Date(step.time).toLocaleString(), from(step), step.to ?? "", joined([clientOf(step), step.helo && `HELO ${step.helo}`]), step.reply ?? ""]),
-      "No such mail was refused.", "stack")
-      : table([["Id", ""], ["When", ""], ["From", ""], ["What became of it", ""]], found.messages.map(tracedRow), "No such mail is known.", "stack"),
+      "No such mail was refused.")
+      : table([["Id", ""], ["When", "word"], ["From", "address"], ["What became of it", ""]], found.messages.map(tracedRow), "No such mail is known."),
   ];
 }
 
@@ -477,7 +477,7 @@ async function explain(parameters) {
   return [
     form, element("h2", {}, target), factTable(explained),
     target.includes("@") ? [element("h2", {}, "Messages for it in the queue"),
-      table([["Id", ""], ["State", ""], ["From", ""]], waiting.messages.map((one) => [messageLink(one.queue_id), one.status, one.sender]), "None.")] : null,
+      table([["Id", ""], ["State", "word"], ["From", "address"]], waiting.messages.map((one) => [messageLink(one.queue_id), one.status, one.sender]), "None.")] : null,
   ];
 }
 
@@ -542,7 +542,11 @@ const VIEWS = { "": overview, queue, sites, trace, explain, message };
 async function show() {
   const mine = ++serial;
   clearTimeout(timer);
-  if (!isIn()) return main.replaceChildren(login());
+  main.setAttribute("aria-busy", "true"); // what stands there is of another view, perhaps
+  if (!isIn()) {
+    main.removeAttribute("aria-busy");
+    return main.replaceChildren(login());
+  }
   const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const view = VIEWS[path] ?? overview;
   for (const link of document.querySelectorAll("#nav a")) {
@@ -562,6 +566,7 @@ async function show() {
     document.getElementById("nav").hidden = false;
     document.getElementById("leave").hidden = false;
   }
+  main.removeAttribute("aria-busy");
   main.replaceChildren(...[content].flat(3).filter((part) => part));
   if (view === overview || view === sites) timer = setTimeout(show, PACE);
 }

@@ -654,7 +654,8 @@ TEST_CASE("site: a message is shown with its header, without what a terminal or 
   House house;
   house.port.lines = {
       R"({"message":{"queue_id":"X"}})",
-      R"({"content":")" + encode_base64("Subject: <script>\x1b[31m\r\nTo: b\xff\r\n") + "\"}"};
+      R"({"content":")" +
+          encode_base64("Subject: <script>\x1b[31m\r\n\tfolded\t\x07\r\nTo: b\xff\r\n") + "\"}"};
   const auto response = house.site.answer(House::get("/api/v1/messages/X", "changer"));
   CHECK(response.status == 200);
   CHECK(response.content_type == "application/json");
@@ -662,7 +663,9 @@ TEST_CASE("site: a message is shown with its header, without what a terminal or 
   CHECK(shown.at("message").as_object().at("queue_id") == "X");
   const std::string content(shown.at("content").as_string());
   CHECK(content.find('\x1b') == content.npos);
+  CHECK(content.find('\x07') == content.npos);
   CHECK(content.find("Subject: <script>") == 0);
+  CHECK(content.find("\n\tfolded\t\\x07\n") != content.npos);
   CHECK(shown.at("cut") == false);
   CHECK_FALSE(house.port.asked.back().body);
   house.port.lines.push_back(R"({"content":")" + encode_base64(std::string(300000, 'x')) + "\"}");
