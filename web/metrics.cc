@@ -427,7 +427,8 @@ void add_drop_folder(const json::object& status, Page& page) {
 // Those with most recipients first.
 void add_sites(const json::object& status, Page& page) {
   page.family("postrider_sites_in_trouble", Kind::gauge, "Next hops whose last attempts failed.");
-  page.sample(static_cast<double>(length_of(status, "sites_in_trouble")));
+  page.sample(number_of(status, "sites_in_trouble_count")
+                  .value_or(static_cast<double>(length_of(status, "sites_in_trouble"))));
   std::vector<std::pair<double, std::string>> sites;
   if (const auto* listed = status.if_contains("sites_in_trouble"); listed && listed->is_array())
     for (const auto& one : listed->get_array())

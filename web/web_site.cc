@@ -30,6 +30,7 @@ constexpr std::size_t kUsualListed = 100, kMostListed = 1000;
 constexpr std::size_t kMostShown = 256U << 10U;  // octets of a message's content
 constexpr unsigned kMostTraces = 2;              // at once: a search may take seconds
 constexpr Duration kFresh{1000};
+constexpr const char* kFewSites = "10";  // as many as metrics name
 constexpr std::string_view kApi = "/api/v1/";
 constexpr std::string_view kSend = "messages";
 constexpr std::string_view kBearer = "Bearer ";
@@ -502,12 +503,22 @@ Result<daemon::ControlEnd> WebSite::ask(Role role, daemon::ControlRequest reques
 
 std::shared_ptr<const json::object> WebSite::current_status(Role role) {
   const std::lock_guard lock(status_mutex_);
-  auto& known = role == Role::change ? status_of_changers_ : status_of_readers_;
+  return refreshed(role == Role::change ? status_of_changers_ : status_of_readers_, role, "");
+}
+
+std::shared_ptr<const json::object> WebSite::current_figures() {
+  const std::lock_guard lock(status_mutex_);
+  return refreshed(figures_, Role::read, kFewSites);  // whoever may read asks for these
+}
+
+std::shared_ptr<const json::object> WebSite::refreshed(KnownStatus& known, Role role,
+                                                       const char* most_sites) {
   const auto now = clock_.steady();
   if (known.status && now - known.taken < kFresh)
     return known.status;
   daemon::ControlRequest request;
   request.act = "status";
+  request.limit = most_sites;
   std::shared_ptr<const json::object> found;
   const auto end = ask(role, request, [&](const json::object& line) {
     if (const auto* status = line.if_contains("status"); status && status->is_object())
@@ -522,14 +533,14 @@ std::shared_ptr<const json::object> WebSite::current_status(Role role) {
 }
 
 void WebSite::sample() {
-  if (const auto status = current_status(Role::read)) {  // whoever may read asks for these
+  if (const auto status = current_figures()) {
     history_.add(*status);
     site_history_.add(*status);
   }
 }
 
 Response WebSite::metrics(const Request& request) {
-  const auto status = current_status(Role::read);
+  const auto status = current_figures();
   const auto use = status ? process_use(*status) : std::nullopt;
   const auto format = request.accept.find("application/openmetrics-text") != std::string::npos
                           ? MetricsFormat::open_metrics
@@ -541,7 +552,7 @@ Response WebSite::ready() {
   const auto text = [](unsigned code, std::string line) {
     return Response{code, "text/plain; charset=utf-8", line + "\n", {}};
   };
-  const auto status = current_status(Role::change);
+  const auto status = current_figures();
   if (!status)
     return text(503, "the daemon does not answer");
   const auto* running = status->if_contains("running");

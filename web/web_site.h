@@ -129,6 +129,10 @@ class WebSite {
     SteadyTime taken{};
   };
   std::shared_ptr<const boost::json::object> current_status(Role role);
+  // The same with few sites in trouble, however many there are: for figures.
+  std::shared_ptr<const boost::json::object> current_figures();
+  std::shared_ptr<const boost::json::object> refreshed(KnownStatus& known, Role role,
+                                                       const char* most_sites);
 
   const Settings settings_;
   ControlPort& port_;
@@ -138,8 +142,8 @@ class WebSite {
   std::mutex mutex_;  // of the limiter
   GuessLimiter guesses_;
   Logins logins_;
-  std::mutex status_mutex_;  // of both
-  KnownStatus status_of_readers_, status_of_changers_;
+  std::mutex status_mutex_;  // of all three
+  KnownStatus status_of_readers_, status_of_changers_, figures_;
   std::atomic<unsigned> traces_{0};  // that are being searched
 };
 

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
+#include <limits>
 #include <optional>
 #include <pwd.h>
 #include <sysexits.h>
@@ -272,7 +273,8 @@ class ChangeJob : public ControlJob {
 
 class StatusJob : public ControlJob {
  public:
-  explicit StatusJob(const JobContext& context) : context_(context) {}
+  StatusJob(const JobContext& context, std::size_t most_sites)
+      : context_(context), most_sites_(most_sites) {}
 
   bool step(std::string& out) override {
     const auto totals = context_.queue.totals();
@@ -300,7 +302,7 @@ class StatusJob : public ControlJob {
     if (context_.insight != nullptr)
       add_counters(status, totals ? totals->deferred : 0);
     if (totals)  // else what delivery knows must do
-      status["sites_in_trouble"] = sites();
+      add_sites(status);
     add_pauses(status);
     add_lost(status);
     add_line("status", std::move(status), out);
@@ -403,19 +405,31 @@ class StatusJob : public ControlJob {
     return object;
   }
 
-  json::array sites() {
-    json::array troubled;
-    for (const auto& site : context_.queue.sites()) {
-      if (site.failures == 0)
-        continue;
+  // All, or those with most recipients: who asks each second for figures needs no thousands of
+  // sentences.
+  void add_sites(json::object& status) {
+    auto troubled = context_.queue.sites();
+    std::erase_if(troubled, [](const queue::SiteState& site) { return site.failures == 0; });
+    status["sites_in_trouble_count"] = troubled.size();
+    if (troubled.size() > most_sites_) {
+      std::partial_sort(
+          troubled.begin(), troubled.begin() + static_cast<std::ptrdiff_t>(most_sites_),
+          troubled.end(), [](const queue::SiteState& a, const queue::SiteState& b) {
+            return a.recipients != b.recipients ? a.recipients > b.recipients : a.site < b.site;
+          });
+      troubled.resize(most_sites_);
+    }
+    json::array listed;
+    for (const auto& site : troubled) {
       auto object = to_json(site);
       object["recipients"] = site.recipients;
-      troubled.push_back(std::move(object));
+      listed.push_back(std::move(object));
     }
-    return troubled;
+    status["sites_in_trouble"] = std::move(listed);
   }
 
   JobContext context_;
+  const std::size_t most_sites_;
 };
 
 }  // namespace
@@ -494,8 +508,10 @@ std::unique_ptr<ControlJob> change_job(const JobContext& context, const ControlR
                                      std::move(next_hop));
 }
 
-std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest&) {
-  return std::make_unique<StatusJob>(context);
+std::unique_ptr<ControlJob> status_job(const JobContext& context, const ControlRequest& request) {
+  const auto most = parse_unsigned(request.limit);
+  return std::make_unique<StatusJob>(context,
+                                     most ? *most : std::numeric_limits<std::size_t>::max());
 }
 
 }  // namespace postrider::daemon

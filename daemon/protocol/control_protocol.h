@@ -36,6 +36,7 @@ struct ControlRequest {
   bool all = false;      // change, pause, resume: "--all" was given; reports: today's too
   std::string by;        // summary: domain, site, sender, client, reason, age
   // summary: of groups; empty: 20, "0": none; trace: of messages; empty: 100, "0": as many as can be
+  // status: of sites in trouble, those with most recipients; empty: all
   std::string limit;
   std::string next_hop;  // change: of reroute
   std::string span;      // pause: how long; empty: until it is resumed

@@ -146,19 +146,10 @@ class SqliteReader final : public Reader {
   Result<std::int64_t> oldest() override { return Query(oldest_id_).first(0); }
 
   Result<std::vector<SiteEntry>> sites() override {
-    auto sites = Query(troubled_sites_).rows([](const Query& row) {
+    return Query(troubled_sites_).rows([](const Query& row) {
       return SiteEntry{std::string(row.text(0)), row.integer(1),           row.integer(2),
-                       row.integer(3),           std::string(row.blob(4)), 0};
+                       row.integer(3),           std::string(row.blob(4)), row.integer(5)};
     });
-    if (!sites)
-      return sites;
-    for (auto& site : *sites) {
-      auto counted = Query(site_recipients_).bind_text(site.name).first(0);
-      if (!counted)
-        return counted.error();
-      site.recipients = *counted;
-    }
-    return sites;
   }
 
   Result<std::vector<std::string>> dropped() override {
@@ -203,8 +194,9 @@ class SqliteReader final : public Reader {
             {attempts_of_,
              "SELECT at, recipient, outcome FROM attempt WHERE message = ? ORDER BY seq"},
             {troubled_sites_,
-             "SELECT name, blocked_until, failures, since, last FROM site"
-             " WHERE failures > 0 OR blocked_until > 0 ORDER BY name"},
+             "SELECT name, blocked_until, failures, since, last,"
+             " (SELECT CAST(total(d.recipients) AS INTEGER) FROM domain d WHERE d.site = site.id)"
+             " FROM site WHERE failures > 0 OR blocked_until > 0 ORDER BY name"},
             {tally_rows_, "SELECT status, messages, recipients, bytes FROM tally"},
             {arrived_rows_, "SELECT minute, messages FROM arrived"},
             {damaged_count_,
@@ -213,9 +205,6 @@ class SqliteReader final : public Reader {
              "SELECT name FROM dropped WHERE NOT (name > 'key.' AND name < 'key/')"
              " AND NOT (name > 'old.' AND name < 'old/')"},
             {pauses_, kAllPauses},
-            {site_recipients_,
-             "SELECT total(d.recipients) FROM domain d WHERE d.site ="
-             " (SELECT id FROM site WHERE name = ?)"},
             {oldest_id_,
              "SELECT min(id) FROM (SELECT min(id) AS id FROM incoming"
              " UNION ALL SELECT min(id) FROM message)"},
@@ -226,7 +215,7 @@ class SqliteReader final : public Reader {
   FilterStatement waiting_, count_messages_, count_recipients_;
   Statement incoming_, head_of_, of_domain_, chunk_end_, load_waiting_, load_incoming_,
       attempts_of_, troubled_sites_, count_of_domain_, waiting_row_, tally_rows_, arrived_rows_,
-      oldest_id_, damaged_count_, dropped_names_, site_recipients_, pauses_;
+      oldest_id_, damaged_count_, dropped_names_, pauses_;
 };
 
 }  // namespace

@@ -116,7 +116,7 @@ const COLORS = 6;
 // A curve may have times of its own; one with step holds its value until the next time.
 function plot(title, times, curves, options = {}) {
   const width = 600, height = 150, left = 4, bottom = 18, top = 14;
-  const most = Math.max(1, ...curves.flatMap((curve) => curve.values));
+  const most = Math.max(0, ...curves.flatMap((curve) => curve.values)) || 1; // a rate may be far below one
   const first = options.first ?? times[0] ?? 0, last = options.last ?? times[times.length - 1] ?? 1;
   const x = (time) => left + ((width - 2 * left) * (Math.max(time, first) - first)) / Math.max(1, last - first);
   const y = (value) => height - bottom - ((height - bottom - top) * value) / most;

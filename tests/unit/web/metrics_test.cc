@@ -56,6 +56,10 @@ TEST_CASE("metrics: what status says, under its names", "[web]") {
   CHECK(value_of(page, "postrider_drop_folder_messages{state=\"waiting\"}") == "2");
   CHECK(value_of(page, "postrider_alarms") == "1");
   CHECK(value_of(page, "postrider_sites_in_trouble") == "2");
+  auto shortened = object;  // where the daemon was asked for a few of them
+  shortened["sites_in_trouble_count"] = 2500;
+  CHECK(value_of(metrics_of(&shortened, ProcessUse{}, MetricsFormat::prometheus),
+                 "postrider_sites_in_trouble") == "2500");
   CHECK(value_of(page, "postrider_site_waiting_recipients{site=\"b.test\"}") == "4");
   CHECK(value_of(page, "postrider_process_cpu_seconds_total") == "1.5");
   CHECK(value_of(page, "postrider_process_resident_memory_bytes") == "4096");
