@@ -43,7 +43,7 @@ class Cluster:
     PRODUCE = 0
     BROKER = 1
 
-    def __init__(self, topic):
+    def __init__(self, topic, partitions=3):
         self.lib = library()
         reason = ctypes.create_string_buffer(512)
         self.handle = self.lib.rd_kafka_new(PRODUCER, self.lib.rd_kafka_conf_new(), reason, 512)
@@ -53,7 +53,7 @@ class Cluster:
         self.place = self.lib.rd_kafka_mock_cluster_bootstraps(self.cluster).decode()
         self.ports = {"kafka": int(self.place.rpartition(":")[2])}
         self.topic = topic
-        assert self.lib.rd_kafka_mock_topic_create(self.cluster, topic.encode(), 3, 1) == 0
+        assert self.lib.rd_kafka_mock_topic_create(self.cluster, topic.encode(), partitions, 1) == 0
 
     def kill(self):
         """Its connections are ended, and no new ones are let in."""
