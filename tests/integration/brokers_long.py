@@ -14,9 +14,11 @@ import itertools
 import json
 import os
 import re
+import statistics
 import subprocess
 import threading
 import time
+import types
 import unittest
 
 import brokers_stomp
@@ -538,6 +540,98 @@ class AtMosquitto(Long):
                 return number
             return put
         self.check_source("source, mqtt at Mosquitto", broker, make_worker, source="asked", **place)
+
+
+class AtFullRate(AtRabbitMq):
+    """Mail beside all sinks at once, one of which is dead, and beside none."""
+    MAIL = 10 * MESSAGES if scenario.FULL else MESSAGES
+    ROUNDS = 3 if scenario.FULL else 1
+    MOST_SLOWER = 0.1
+    MOST_GROWTH = 16 << 20
+    test_sink_amqp = test_sink_amqp10 = test_sink_stomp = test_sink_mqtt = None
+    test_source_amqp = test_source_amqp10 = test_source_stomp = test_source_mqtt = None
+
+    @long_form
+    def test_mail_does_not_feel_the_sinks(self):
+        rabbitmq.need("mosquitto", "mosquitto_sub")
+        quiet, loud, memory = [], [], []
+        sinks, programs = self.all_sinks()
+        for _ in range(self.ROUNDS):
+            quiet.append(self.relayed("without sinks", self.MAIL // 10)[0])
+            rate, seen = self.relayed("eight sinks, one of them dead", self.MAIL // 10, sinks, programs)
+            loud.append(rate)
+        _, memory = self.relayed("the same for longer", self.MAIL, sinks, programs)
+        slower = 1 - statistics.median(loud) / statistics.median(quiet)
+        settled, last = (max(part) for part in (memory[len(memory) // 4:len(memory) // 2], memory[-len(memory) // 4:]))
+        tell("all sinks, one dead", **{"messages/s without": round(statistics.median(quiet)),
+                                       "messages/s with": round(statistics.median(loud)), "% slower": round(100 * slower, 1),
+                                       "MiB in the second quarter": settled >> 20, "MiB in the last": last >> 20})
+        self.assertLess(slower, self.MOST_SLOWER)
+        self.assertLess(last - settled, self.MOST_GROWTH)
+
+    def all_sinks(self):
+        """The one of AMQP 1.0 finds nobody."""
+        self.make_queue("told.*")
+        cluster = self.using(kafka.Cluster("mail", PARTITIONS))
+        broker = self.using(mosquitto.Mosquitto(self.own_folder("mosquitto")))
+        hook, reader = (self.using(receiver.Receiver(self.own_folder(kind), kind)) for kind in ("webhook", "socket"))
+        # In earnest they are on other machines: here they give way.
+        os.setpriority(os.PRIO_PGRP, self.rabbit.process.pid, 19)
+        for one in broker, hook, reader:
+            os.setpriority(os.PRIO_PROCESS, one.process.pid, 19)
+        login = {"password": str(self.secret())}
+
+        def at(protocol, port, topic, **more):
+            user = f"{rabbitmq.USER}@" if more else ""
+            return {"name": protocol, "broker": f"{protocol}://{user}127.0.0.1:{port}", "topic": topic,
+                    "socket": str(self.own_folder("door") / "door"), **more}
+        ports = self.rabbit.ports
+        return [{"name": "file", "file": str(self.own_folder("lines") / "events")},
+                {"name": "hook", "webhook": f"http://127.0.0.1:{hook.place}/"},
+                {"name": "reader", "socket": reader.place},
+                at("amqp", ports["amqp"], self.queue, **login),
+                at("stomp", ports["stomp"], f"/amq/queue/{self.queue}", **login),
+                at("amqp10", wait.free_port(), "nowhere", **login),
+                at("mqtt", broker.port, "mail/{type}", **login),
+                at("kafka", cluster.ports["kafka"], "mail")], ("amqp", "stomp", "amqp10", "mqtt", "kafka")
+
+    def relayed(self, what, count, sinks=(), programs=()):
+        """Messages a second from the first to the last arrival's end, and the daemon's memory meanwhile."""
+        port = wait.free_port()
+        taker = subprocess.Popen([daemon.BIN / "bench-sink", "--listen", f"127.0.0.1:{port}", "--recipients", str(count),
+                                  "--limit-s", str(LIMIT)], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(taker.wait)
+        self.addCleanup(taker.kill)
+        server = daemon.Postrider(self.own_folder("daemon"), **scenario.to(taken(port)), sendmail=UNLIMITED, events=list(sinks),
+                                  delivery={"site_connections": 50})
+        with contextlib.ExitStack() as running:
+            for program in programs:
+                running.callback(carriers.Carrier(server, f"postrider-{program}").start().stop)
+            running.callback(server.start().stop)
+            memory, cpu, load = [], server.cpu_time(), os.getloadavg()[0]
+            began = time.monotonic()
+            with subprocess.Popen([daemon.BIN / "bench-load", "--server", f"127.0.0.1:{server.port}", "--messages", str(count),
+                                   "--sessions", "50", "--limit-s", str(LIMIT)], stdout=subprocess.PIPE, text=True) as sender:
+                while taker.poll() is None:
+                    memory.append(server.memory())
+                    time.sleep(0.1)  # between two samples
+                seconds = time.monotonic() - began
+                sent = json.loads(sender.stdout.read())
+            self.assertEqual((sent["messages"], json.loads(taker.stdout.read())["recipients"]), (count, count))
+            cpu = server.cpu_time() - cpu
+            status = json.loads(server.postrider("status", "--json"))
+            tell(what, messages=count, **{
+                "messages/s": round(count / seconds), "ms CPU of the daemon for each": round(1000 * cpu / count, 3),
+                "MiB at most": max(memory) >> 20, "load at the beginning": round(load, 1)})
+            if sinks:
+                print("\n".join(status["event_sinks"]))
+                self.assertEqual(len(status["event_sinks"]), len(sinks))
+                self.assertEqual(server.log("events_lost"), [])
+        return count / seconds, memory
+
+
+def taken(port):
+    return types.SimpleNamespace(port=port)
 
 
 if __name__ == "__main__":
