@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -204,6 +205,27 @@ TEST_CASE_METHOD(Watched, "bodies that are moved aside are aside for good", "[qu
   const std::string move = "move " + settings.spool + "/body/";
   CHECK(came_behind("sync " + settings.spool + "/lost", move));
   CHECK(came_behind("sync " + settings.spool + "/body", move));
+}
+
+// A power cut between the two would bring the old log back beside the new database.
+TEST_CASE_METHOD(Watched, "a salvaged database takes its place when the old log is gone for good",
+                 "[queue][salvage]") {
+  must_accept("a@b.test", {"c@d.test"});
+  settle();
+  cut();
+  watch();
+  REQUIRE(salvage(settings.spool, clock.now()).has_value());
+  notes = false;
+  const std::lock_guard lock(noted_mutex);
+  const auto at = [](auto from, const std::string& call) {
+    return std::find(from, noted.end(), call);
+  };
+  const auto removed = at(noted.begin(), "remove " + settings.spool + "/queue.db-wal");
+  REQUIRE(removed != noted.end());
+  const auto moved = at(removed, "move " + settings.spool + "/queue.db.salvage");
+  REQUIRE(moved != noted.end());
+  CHECK(std::find(removed, moved, "sync " + settings.spool) != moved);
+  CHECK(at(moved, "sync " + settings.spool) != noted.end());
 }
 
 TEST_CASE_METHOD(Watched, "a salvage that is killed at any step loses nothing",
