@@ -245,6 +245,12 @@ TEST_CASE("addresses are taken as the world has them", "[mail][address]") {
   CHECK(path_result("<" + local + "@b.test>") == local + "@b.test");
   CHECK(path_result("<" + std::string(247, 'v') + "@b.test>").size() == 254);
   CHECK(path_result("<" + std::string(248, 'v') + "@b.test>") == "refused");
+  // With what is added to it.
+  const auto with_origin = [](std::size_t local) {
+    return parse_path("<" + std::string(local, 'v') + ">", {.lenient = true, .origin = "b.test"});
+  };
+  CHECK(with_origin(247).value().mailbox.size() == 254);
+  CHECK_FALSE(with_origin(248).has_value());
   for (const auto* odd : {"a..b", ".a", "a.", "...a...", "-x", "|x", "/x", "x%y", "x!y"}) {
     CHECK(path_result("<"s + odd + "@b.test>") == odd + "@b.test"s);
     CHECK(parse_mailbox(odd + "@b.test"s, false).value() == odd + "@b.test"s);
