@@ -640,11 +640,17 @@ TEST_CASE("a file that waits for a table of ours is tried again by itself", "[da
     return std::optional<mail::Rewriter::Entry>();
   };
   rewriting.rewriter = std::make_shared<mail::Rewriter>(rules);
+  const auto admitted = std::make_shared<std::atomic<int>>(0);
+  rewriting.admit = [admitted](std::uint64_t, std::size_t) {
+    ++*admitted;
+    return std::optional<SubmitAnswer>();
+  };
   door.watcher->reconfigure(rewriting);
   door.put("msg.a", file_text("x\n"));
   door.start();
   CHECK(door.wait_for(1));
   CHECK(door.wait_until_empty());
+  CHECK(*admitted == 1);  // its user has paid for it once, however often it is tried
 }
 
 // A user's files come all the time, and each wakes us.
