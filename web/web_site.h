@@ -122,8 +122,8 @@ class WebSite {
   // Who may not change is answered as a member of control.readers.
   Result<daemon::ControlEnd> ask(Role role, daemon::ControlRequest request,
                                  const ControlPort::OnLine& on_line);
-  // At most a second old: many scrapes ask the daemon once. Figures and plots have
-  // that of Role::change: of its texts, they show the names of next hops alone.
+  // At most a second old: many scrapes ask the daemon once. Figures and plots
+  // have that of Role::read: names of next hops without places.
   struct KnownStatus {
     std::shared_ptr<const boost::json::object> status;
     SteadyTime taken{};
