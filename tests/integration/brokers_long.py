@@ -448,7 +448,7 @@ class AtRabbitMq(Long):
 
     def source_at(self, protocol, source, exchange="", name=None):
         self.check_source(f"source, {protocol} at RabbitMQ", self.rabbit, self.publisher(exchange, name or self.queue),
-                          self.waiting, source=source, connections=4, **self.place(protocol))
+                          self.waiting, source=source, connections=1 if protocol == "mqtt" else 4, **self.place(protocol))
 
     @long_form
     def test_source_amqp(self):
