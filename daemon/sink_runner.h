@@ -51,6 +51,7 @@ class SinkRunner {
   std::condition_variable changed_;
   bool is_stopping_ = false;
   bool is_woken_ = false;
+  bool may_be_woken_ = false;
   bool is_retried_ = false;
   std::optional<events::Position> wanted_;
   State state_;

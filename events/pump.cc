@@ -6,6 +6,13 @@
 
 namespace postrider::events {
 
+namespace {
+
+// As long as there is more; each costs a sync, and that many may come again after a crash.
+constexpr unsigned kPagesBeforeSave = 8;
+
+}  // namespace
+
 Pump::Pump(PumpSettings settings, Sink& sink, Log& log)
     : settings_(std::move(settings)), sink_(sink), log_(log) {}
 
@@ -22,6 +29,8 @@ Pump::Step Pump::step() {
     pass_over_lost(*page);
   if (page->events.empty()) {
     if (!reader_->is_replaced()) {
+      if (auto saved = unsaved_ > 0 ? save() : Result<void>(); !saved)
+        return failed(saved.error());
       error_.clear();
       return Step::idle;
     }
@@ -39,8 +48,10 @@ Pump::Step Pump::step() {
   counters_.taken += events.size();
   // Known even if it cannot be saved: better once more after a crash than twice now.
   position_ = next;
-  if (auto saved = save_position(settings_.position, next); !saved)
-    return failed(saved.error());
+  has_more_ = page->events.size() >= settings_.most;
+  if (++unsaved_ >= kPagesBeforeSave || !has_more_)
+    if (auto saved = save(); !saved)
+      return failed(saved.error());
   error_.clear();
   if (std::exchange(is_failing_, false))
     log_.write(LogEvent(Level::info, "sink_works").add("sink", settings_.name));
@@ -98,8 +109,21 @@ void Pump::pass_over_lost(const OutboxReader::Page& page) {
                  .add("reason", "too old or too much before the sink took them"));
 }
 
+Result<void> Pump::save() {
+  if (auto saved = save_position(settings_.position, *position_); !saved)
+    return saved;
+  unsaved_ = 0;
+  return {};
+}
+
+void Pump::settle() {
+  if (unsaved_ > 0)
+    (void)save();  // else it comes again
+}
+
 // The outbox may have been set aside for another one: it is opened again.
 Pump::Step Pump::failed(const Error& error) {
+  settle();
   reader_.reset();
   ++counters_.failures;
   error_ = error.describe();

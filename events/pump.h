@@ -1,7 +1,7 @@
 // Brings events from the outbox to one sink: a page at a time, in order, and not the next one
 // before this one has been taken. Each sink has a pump and a thread of its own, so none waits for
-// another. The position is saved after a page was taken: what comes again after a crash has the
-// same ids.
+// another. The position is saved after a page was taken, or a few where more are waiting: what comes
+// again after a crash has the same ids.
 #pragma once
 
 #include "events/event_filter.h"
@@ -62,6 +62,8 @@ class Pump {
   const Counters& counters() const { return counters_; }
   const std::optional<Position>& position() const { return position_; }  // none: not read yet
   const std::string& error() const { return error_; }  // of the latest step; empty: it went well
+  bool has_more() const { return has_more_; }          // behind what was moved last
+  void settle();                                       // saves what is not saved yet, at the end
   // Goes on from there. Saved with the next batch that is taken.
   void go_to(Position position) { position_ = std::move(position); }
 
@@ -70,6 +72,7 @@ class Pump {
   std::vector<std::string> wanted(const OutboxReader::Page& page);
   void pass_over_lost(const OutboxReader::Page& page);
   Step failed(const Error& error);
+  Result<void> save();
 
   PumpSettings settings_;
   Sink& sink_;
@@ -79,6 +82,8 @@ class Pump {
   Counters counters_;
   std::string error_;
   bool is_failing_ = false;
+  bool has_more_ = false;
+  unsigned unsaved_ = 0;  // pages
 };
 
 }  // namespace postrider::events

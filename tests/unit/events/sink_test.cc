@@ -325,6 +325,39 @@ TEST_CASE("what was lost to a sink before it took anything is told too", "[sink]
   }
 }
 
+TEST_CASE("while more is waiting, the position is not saved behind each batch", "[sink]") {
+  Rig rig;
+  rig.add(std::vector<std::string>(20, "y@x"));
+  FakeSink sink;
+  const auto settings = rig.settings();
+  Pump pump(settings, sink, rig.log);
+  const auto saved = [&] { return read_position(settings.position); };
+  for (int i = 0; i < 7; ++i)
+    REQUIRE(pump.step() == Pump::Step::moved);
+  CHECK(pump.has_more());
+  CHECK(saved()->sequence == 0);
+  REQUIRE(pump.step() == Pump::Step::moved);
+  CHECK(saved()->sequence == 16);
+  REQUIRE(pump.step() == Pump::Step::moved);
+  CHECK(saved()->sequence == 16);
+  pump.settle();
+  CHECK(saved()->sequence == 18);
+  run(pump);  // the last batch is full, and nothing is behind it
+  CHECK(saved()->sequence == 20);
+}
+
+TEST_CASE("a sink that fails has its position saved", "[sink]") {
+  Rig rig;
+  rig.add(std::vector<std::string>(6, "y@x"));
+  FakeSink sink;
+  const auto settings = rig.settings();
+  Pump pump(settings, sink, rig.log);
+  REQUIRE(pump.step() == Pump::Step::moved);
+  sink.is_dead = true;
+  REQUIRE(pump.step() == Pump::Step::failed);
+  CHECK(read_position(settings.position)->sequence == 2);
+}
+
 TEST_CASE("a sink waits for an outbox that is not made yet", "[sink]") {
   const TemporaryFolder folder;
   FakeSink sink;
