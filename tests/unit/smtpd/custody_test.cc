@@ -5,6 +5,7 @@
 #include "queue/queue.h"
 #include "smtpd/auth/authenticator.h"
 #include "smtpd/auth/sasl_exchange.h"
+#include "smtpd/incoming_body.h"
 #include "smtpd/message_store.h"
 #include "smtpd/session/replies.h"
 #include "smtpd/session_limits.h"
@@ -784,6 +785,21 @@ TEST_CASE("who has let go once may keep as much as before when there is room",
     CHECK(codes_of(one.say("BDAT " + std::to_string(half.size()) + "\r\n" + half)) == "250");
     CHECK(codes_of(one.say("BDAT " + std::to_string(rest.size()) + " LAST\r\n" + rest)) == "250");
   }
+}
+
+TEST_CASE("content of which octets are missing is not finished", "[smtpd][queue]") {
+  RealQueue real;
+  const auto in_file = GENERATE(false, true);
+  for (const auto& [said, is_whole] :
+       {std::pair(12U, true), std::pair(13U, false), std::pair(11U, false)}) {
+    smtpd::IncomingBody body(*real.custody, 1, {});
+    std::string first = "hello ";
+    std::string second = "first ";
+    if (in_file)
+      REQUIRE(body.spill(first));
+    CHECK(body.finish(in_file ? second : first + second, said).has_value() == is_whole);
+  }
+  CHECK(real.body_files() == 0);
 }
 
 TEST_CASE("custody of content that is not there is refused", "[smtpd][queue]") {

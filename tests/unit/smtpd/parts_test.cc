@@ -3,6 +3,7 @@
 
 #include "smtpd/limited_log.h"
 #include "smtpd/proxy_protocol.h"
+#include "smtpd/reading_pace.h"
 #include "smtpd/receiving_log.h"
 #include "smtpd/session/header_watch.h"
 #include "smtpd/session/incoming_content.h"
@@ -126,6 +127,40 @@ TEST_CASE("the header watch finds the traceparent that the whole section has", "
     }
   }
   CHECK(mail::trace_parent_of(sections[0]) == good);
+}
+
+TEST_CASE("a client does not pay for the time that we take over its content", "[smtpd]") {
+  Client client;
+  client.address = IpAddress::parse("127.0.0.1").value();
+  SessionFramer talk(Session(std::make_shared<const Policy>(
+                                 std::make_shared<const ServerSettings>(tests::strict_settings())),
+                             client, Role::mx, "c1", nullptr));
+  std::string replies;
+  (void)talk.open(replies);
+  const std::string said = "EHLO c.test\r\n";
+  std::size_t used = 0;
+  (void)talk.take(said, used, replies);
+  for (const std::string line :
+       {"MAIL FROM:<a@b.test>\r\n", "RCPT TO:<y@us.test>\r\n", "DATA\r\n"}) {
+    CHECK_FALSE(talk.reads_content());
+    if (talk.take(line, used, replies) == SessionFramer::Need::look_up) {
+      auto& session = talk.session();
+      (void)talk.looked_up(session.facts().policy->judge(session.transaction().question()),
+                           replies);
+    }
+  }
+  REQUIRE(talk.reads_content());
+  const Timeouts times;
+  const SteadyTime began{std::chrono::hours(1)};
+  ReadingPace pace(began);
+  CHECK(pace.deadline(talk, began, times, {}) == times.data);
+  // A filter takes twice the time that there is.
+  const auto later = began + times.data * 2;
+  pace.excuse(began, later);
+  CHECK(pace.deadline(talk, later, times, {}) == times.data);
+  // The client itself does not.
+  CHECK(pace.deadline(talk, later + times.data / 2, times, {}) == times.data / 2);
+  CHECK(pace.deadline(talk, later + times.data * 2, times, {}) == Duration(0));
 }
 
 TEST_CASE("TLS-Required: No counts only where the client did not demand TLS", "[smtpd]") {
