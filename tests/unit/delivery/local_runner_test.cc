@@ -38,7 +38,7 @@ class StuckPerformer : public DeliveryAgent {
     most_[to] = std::max(most_[to], ++now);
     changed_.notify_all();
     if (is_stuck)
-      changed_.wait(lock, [&] { return gone_; });
+      changed_.wait(lock, [&, before = let_go_] { return gone_ || let_go_ != before; });
     --now;
     stuck_ -= is_stuck ? 1 : 0;
     return local_end(mail::Verdict::delivered, {2, 0, 0}, "");
@@ -59,6 +59,12 @@ class StuckPerformer : public DeliveryAgent {
   void let_go() {
     const std::lock_guard lock(mutex_);
     gone_ = true;
+    changed_.notify_all();
+  }
+  // Those that hang now; others will.
+  void let_go_of_these() {
+    const std::lock_guard lock(mutex_);
+    ++let_go_;
     changed_.notify_all();
   }
   unsigned most(const std::string& user) {
@@ -84,7 +90,7 @@ class StuckPerformer : public DeliveryAgent {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, unsigned> running_, most_;
-  unsigned stuck_ = 0, in_homes_ = 0;
+  unsigned stuck_ = 0, in_homes_ = 0, let_go_ = 0;
   bool gone_ = false;
 };
 
@@ -181,6 +187,21 @@ TEST_CASE("a place is free again when what went on beyond its time has ended",
   local.performer->let_go();
   CHECK(local.wait_for(third) == mail::Verdict::delivered);
   CHECK(local.performer->most("stuck") == 2);
+}
+
+TEST_CASE("however many go on beyond their time one after another, there is a thread for the next",
+          "[delivery][local]") {
+  LocalRunner::Limits limits;
+  limits.slots = 2;
+  limits.beyond = Duration(20);
+  limits.stall = std::chrono::hours(1);
+  Commands local(limits);
+  for (int i = 0; i < 6; ++i) {  // there are four threads
+    CHECK(local.wait_for(local.send("stuck@here.test")) == mail::Verdict::retry);
+    local.performer->wait_for_stuck(1);
+    local.performer->let_go_of_these();
+  }
+  CHECK(local.wait_for(local.send("bob@here.test")) == mail::Verdict::delivered);
 }
 
 // Of aliases: they run as a user who is not a person, and share nothing else.
