@@ -827,6 +827,26 @@ TEST_CASE_METHOD(QueueFixture, "a notice that could not be made does not come ba
   CHECK(hand.next(id).reason == asked.reason);
 }
 
+TEST_CASE_METHOD(QueueFixture,
+                 "a notice of a delay that could not be made does not come back at once",
+                 "[queue][deadline]") {
+  open();
+  start();
+  const auto id = must_accept("a@b.test", {"c@d.test"});
+  record(answer(hand.next(id), Verdict::retry, clock.now() + hours(100)));
+  clock.pass(hours(4));
+  queue->wake();
+  const Lease asked = hand.next(id);
+  CHECK(asked.reason == Lease::Reason::delay_notice);
+  record(untried(asked));
+  queue->wake();
+  settle();
+  CHECK(hand.count() == 0);
+  clock.pass(std::chrono::seconds(61));
+  queue->wake();
+  CHECK(hand.next(id).reason == asked.reason);
+}
+
 // The bounce of one recipient came with a notice of the others' delay, hours before its time.
 TEST_CASE_METHOD(QueueFixture, "while some are returned the others are not told of as delayed",
                  "[queue][deadline]") {
@@ -894,6 +914,23 @@ TEST_CASE_METHOD(QueueFixture, "no more octets are in hand than allowed, and all
   while (accepted-- > 0)
     record(answer(hand.next(), Verdict::delivered));
   CHECK(list().empty());
+}
+
+TEST_CASE_METHOD(QueueFixture,
+                 "what waits for octets in hand goes out while others are there still",
+                 "[queue][due]") {
+  settings.fresh_messages = 0;
+  settings.leased_bytes = 128 << 10;
+  open();
+  start();
+  const std::string content = "Subject: x\r\n\r\n" + std::string(16 << 10, 'x') + "\r\n";
+  for (int i = 0; i < 20; ++i)
+    REQUIRE(accept(make("a@b.test", {"c@d" + std::to_string(i) + ".test"}, content)));
+  settle();
+  const auto slow = hand.next();  // in hand to the end
+  for (int ended = 0; ended < 19; ++ended)
+    record(answer(hand.next(), Verdict::delivered));
+  CHECK(list().size() == 1);
 }
 
 TEST_CASE_METHOD(QueueFixture, "what one sender sends leaves room in hand for the others",

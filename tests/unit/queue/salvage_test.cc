@@ -453,6 +453,30 @@ TEST_CASE_METHOD(Unreadable, "content that cannot be read waits, and goes out wh
   CHECK(*lease.message->content.bytes == std::string(20'000, 'f'));
 }
 
+TEST_CASE_METHOD(Unreadable,
+                 "content that cannot be read is looked for no more often when a notice is due",
+                 "[queue][failure]") {
+  must_accept_with("s@b.test", "r@d.test", std::string(20'000, 'f'));
+  fill(40);
+  const auto page = page_of_content(std::string(4092, 'f'));
+  copy_spool();
+  open_failing();
+  lose_page(page, SQLITE_IOERR_READ);
+  const auto others = sent.size();
+  CHECK(deliver(others) == others);
+  clock.pass(std::chrono::minutes(241));
+  queue->wake();
+  settle();
+  const auto before = log.count("content_unreadable");
+  for (int i = 0; i < 180; ++i) {
+    clock.pass(std::chrono::seconds(10));
+    queue->wake();
+    settle();
+  }
+  CHECK(log.count("content_unreadable") - before >= 2);
+  CHECK(log.count("content_unreadable") - before <= 8);
+}
+
 TEST_CASE_METHOD(Unreadable, "a disk that reads nothing for a while loses nothing",
                  "[queue][failure]") {
   fill(100);
