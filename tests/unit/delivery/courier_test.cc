@@ -153,6 +153,24 @@ TEST_CASE("who is in a hurry waits for a host that has answered, and behind the 
   }
 }
 
+// RFC 5321 section 4.5.3.2.6: who gives up sooner sends the message twice.
+TEST_CASE("the reply to a whole message has a time of its own, not that of a block",
+          "[delivery][courier]") {
+  using Kind = CourierEvent::Kind;
+  FakeMx behind(silent_at("."));
+  FakeMx mute(silent_at("greeting"));
+  Couriers couriers;
+  couriers.settings->timeouts.block = std::chrono::seconds(2);
+  const auto patient = couriers.send(behind);
+  wait_until([&] { return behind.contents() == 1; });
+  couriers.settings = std::make_shared<SmtpSettings>();
+  couriers.settings->timeouts.greeting = std::chrono::seconds(3);
+  const auto later = couriers.send(mute);
+  CHECK(couriers.told.wait_for(later->site(), Kind::gone));
+  CHECK_FALSE(couriers.told.has(patient->site(), Kind::ended));
+  CHECK_FALSE(couriers.told.has(patient->site(), Kind::gone));
+}
+
 TEST_CASE("only a connection that has been silent gives way", "[delivery][courier]") {
   using Kind = CourierEvent::Kind;
   FakeMx behind(silent_at("."));
