@@ -182,6 +182,22 @@ TEST_CASE("a power cut at any step loses nothing that was acknowledged (G02, G03
   }
 }
 
+// Each by itself, with commits between them.
+TEST_CASE("failures that are far apart are no lost storage", "[queue][failure]") {
+  Life life;
+  REQUIRE(life.open_failing());
+  life.start();
+  for (int failure = 0; failure < 3; ++failure) {
+    life.vfs.fail_at(1, SQLITE_IOERR_FSYNC, FailingVfs::Mode::once);
+    CHECK_FALSE(life.try_accept({"c@e.test"}).has_value());
+    CHECK_FALSE(life.queue->is_lost());
+    life.recover();
+    CHECK(life.try_accept({"c@d.test"}).has_value());
+    life.clock.pass(std::chrono::minutes(2));
+  }
+  CHECK(life.log.count("storage_lost") == 0);
+}
+
 TEST_CASE("a refused message that reached the disk all the same is not sent", "[queue][failure]") {
   Life life;
   REQUIRE(life.open_failing());
