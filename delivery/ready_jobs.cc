@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "mail/sender_lane.h"
+#include "mail/urgency.h"
 
 #include <algorithm>
 #include <limits>
@@ -9,26 +10,9 @@
 
 namespace postrider::delivery {
 
-namespace {
-
-// RFC 6710: what is urgent has a larger share of its sender's turns, and takes no turn of others. What the client says in the
-// envelope counts before what stands in the header.
-scheduler::JobClass class_of(const mail::Message& message) {
-  constexpr int kUrgent = 2, kBulk = -2;
-  const int priority = message.envelope.priority;
-  if (priority == 0 && message.precedence != mail::Precedence::none)
-    return message.precedence == mail::Precedence::junk ? scheduler::JobClass::junk
-                                                        : scheduler::JobClass::bulk;
-  return priority >= kUrgent ? scheduler::JobClass::urgent
-         : priority <= kBulk ? scheduler::JobClass::bulk
-                             : scheduler::JobClass::normal;
-}
-
-}  // namespace
-
 void ReadyJobs::add(Job job) {
   scheduler::SiteJob turn;
-  turn.klass = class_of(*job.message);
+  turn.klass = mail::urgency_of(*job.message);
   turn.id = ++last_;
   turn.sender = mail::sender_lane(*job.message);
   turn.size = static_cast<std::uint32_t>(std::min<std::uint64_t>(

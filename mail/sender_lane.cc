@@ -1,10 +1,10 @@
 #include "mail/sender_lane.h"
 
+#include "base/digest.h"
 #include "base/network.h"
 #include "base/text.h"
 
 #include <algorithm>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -61,7 +61,10 @@ std::uint64_t sender_lane(const Message& message) {
   else
     who = (origin.client.empty() ? origin.protocol : network_of(origin.client)) + " " +
           domain_of(sender);
-  return std::hash<std::string>()(who);
+  std::uint64_t number = 0;
+  for (const char octet : sha256(who).substr(0, sizeof number))
+    number = number << 8U | static_cast<unsigned char>(octet);
+  return number;
 }
 
 }  // namespace postrider::mail

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/time.h"
+#include "mail/urgency.h"
 
 #include <array>
 #include <cstdint>
@@ -15,8 +16,7 @@
 
 namespace postrider::scheduler {
 
-// By MT-PRIORITY (RFC 6710) and Precedence: weights 8, 4, 2, 1 among the mail of one sender.
-enum class JobClass : std::uint8_t { urgent, normal, bulk, junk };
+using JobClass = mail::Urgency;  // weights 8, 4, 2, 1 among the mail of one sender
 inline constexpr std::size_t kJobClasses = 4;
 
 struct SiteJob {
