@@ -7,15 +7,17 @@ namespace postrider::queue {
 
 namespace {
 
+// The plus: from what is picked to its rows, and never through all rows of the queue, whatever SQLite
+// thinks of how much there is.
 constexpr const char* kHold[] = {
     "UPDATE recipient SET state = {held}, next_attempt = {never} FROM temp.picked p"
-    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+    " WHERE recipient.message = +p.message AND recipient.idx = +p.idx"};
 
 // What was held beyond its lifetime gets an hour more: a release is a wish to have it tried.
 constexpr const char* kRelease[] = {
     "UPDATE recipient SET state = {queued}, next_attempt = ?1,"
     " last = CASE WHEN p.is_unreleased THEN NULL ELSE recipient.last END FROM temp.picked p"
-    " WHERE recipient.message = p.message AND recipient.idx = p.idx",
+    " WHERE recipient.message = +p.message AND recipient.idx = +p.idx",
     "UPDATE message SET expires = max(expires, ?1 + 3600000), damaged = 0"
     " WHERE id IN (SELECT message FROM temp.picked)",
     "UPDATE message SET deadline = CASE WHEN delayed & 1 THEN expires"
@@ -34,28 +36,28 @@ constexpr const char* kKeepDeadline =
 
 constexpr const char* kRetry[] = {
     "UPDATE recipient SET next_attempt = ?1 FROM temp.picked p"
-    " WHERE recipient.message = p.message AND recipient.idx = p.idx",
+    " WHERE recipient.message = +p.message AND recipient.idx = +p.idx",
     "UPDATE site SET blocked_until = min(blocked_until, ?1) WHERE id IN"
     " (SELECT site FROM domain WHERE id IN (SELECT domain FROM temp.picked))"};
 
 constexpr const char* kRemove[] = {
     "UPDATE recipient SET state = {removed}, next_attempt = {never} FROM temp.picked p"
-    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+    " WHERE recipient.message = +p.message AND recipient.idx = +p.idx"};
 
 constexpr const char* kBounce[] = {
     "UPDATE recipient SET state = {bouncing}, next_attempt = {never} FROM temp.picked p"
-    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+    " WHERE recipient.message = +p.message AND recipient.idx = +p.idx"};
 
 constexpr const char* kExpire[] = {
     "UPDATE recipient SET state = {bouncing}, next_attempt = {expire_now} FROM temp.picked p"
-    " WHERE recipient.message = p.message AND recipient.idx = p.idx"};
+    " WHERE recipient.message = +p.message AND recipient.idx = +p.idx"};
 
 // What is not due by itself stays so.
 constexpr const char* kReroute =
     "UPDATE recipient SET domain = ?2,"
     " next_attempt = CASE WHEN state = {queued} AND NOT p.is_unreleased THEN ?1"
     " ELSE next_attempt END FROM temp.picked p"
-    " WHERE recipient.message = p.message AND recipient.idx = p.idx";
+    " WHERE recipient.message = +p.message AND recipient.idx = +p.idx";
 
 constexpr const char* kCount[] = {
     "UPDATE message SET"
