@@ -3,31 +3,34 @@
 #include "base/assert.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace postrider::queue {
 
 namespace {
 
 // Each once.
-std::vector<std::int64_t> keys_of(const Leased& leased, std::int64_t Leased::Place::*key) {
-  std::vector<std::int64_t> keys;
+template <class KeyOf>
+auto keys_of(const Leased& leased, KeyOf key_of) {
+  std::vector<std::invoke_result_t<KeyOf, const Leased::Place&>> keys;
   keys.reserve(leased.places.size());
   for (const auto& place : leased.places)
-    keys.push_back(place.*key);
+    keys.push_back(key_of(place));
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   return keys;
 }
 
-void add_to(std::unordered_map<std::int64_t, std::size_t>& counts, std::int64_t key, int sign) {
+template <class Counts>
+void add_to(Counts& counts, const typename Counts::key_type& key, int sign) {
   auto [at, added] = counts.try_emplace(key, 0);
   at->second += static_cast<std::size_t>(sign);
   if (at->second == 0)
     counts.erase(at);
 }
 
-std::size_t count_of(const std::unordered_map<std::int64_t, std::size_t>& counts,
-                     std::int64_t key) {
+template <class Counts>
+std::size_t count_of(const Counts& counts, const typename Counts::key_type& key) {
   const auto at = counts.find(key);
   return at == counts.end() ? 0 : at->second;
 }
@@ -79,10 +82,14 @@ void Leases::count(const Leased& leased, int sign) {
   } else {
     add(due_);
   }
-  for (const auto domain : keys_of(leased, &Leased::Place::domain))
+  using Place = Leased::Place;
+  for (const auto domain : keys_of(leased, [](const Place& place) { return place.domain; }))
     add_to(by_domain_, domain, sign);
-  for (const auto site : keys_of(leased, &Leased::Place::site))
+  for (const auto site : keys_of(leased, [](const Place& place) { return place.site; }))
     add_to(by_site_, site, sign);
+  for (const auto& lane :
+       keys_of(leased, [](const Place& place) { return std::pair(place.domain, place.lane); }))
+    add_to(by_lane_, lane, sign);
 }
 
 void Leases::add(Leased leased) {
@@ -153,6 +160,10 @@ std::size_t Leases::of_domain(std::int64_t domain) const {
 
 std::size_t Leases::of_site(std::int64_t site) const {
   return count_of(by_site_, site);
+}
+
+std::size_t Leases::of_lane(std::int64_t domain, std::int64_t lane) const {
+  return count_of(by_lane_, {domain, lane});
 }
 
 std::unordered_map<std::int64_t, std::size_t> Leases::places_of(mail::MessageId id) const {

@@ -4,8 +4,10 @@
 
 #include "queue/queue.h"
 
+#include <map>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 namespace postrider::queue {
 
@@ -16,6 +18,7 @@ struct Leased {
   struct Place {
     std::int64_t domain = 0;
     std::int64_t site = 0;  // when it was leased
+    std::int64_t lane = 0;  // of its row (queue/waiting_lane.h)
   };
   std::uint64_t number = 0;  // never given twice
   Lease::Reason reason = Lease::Reason::due;
@@ -66,6 +69,7 @@ class Leases {
   // Leases with recipients there.
   std::size_t of_domain(std::int64_t domain) const;
   std::size_t of_site(std::int64_t site) const;
+  std::size_t of_lane(std::int64_t domain, std::int64_t lane) const;
   // Recipients of due work of a message, by domain.
   std::unordered_map<std::int64_t, std::size_t> places_of(mail::MessageId id) const;
 
@@ -84,6 +88,7 @@ class Leases {
   std::size_t messages_ = 0;  // of leased_, each once
   std::unordered_map<std::int64_t, std::size_t> by_domain_;
   std::unordered_map<std::int64_t, std::size_t> by_site_;
+  std::map<std::pair<std::int64_t, std::int64_t>, std::size_t> by_lane_;  // of a domain
   Usage fresh_;
   std::unordered_map<std::uint64_t, Usage> fresh_by_lane_;
   Usage due_;

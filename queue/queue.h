@@ -53,8 +53,8 @@ struct QueueSettings {
   std::size_t fresh_bytes = 64U << 20U;
   std::size_t leased_messages = 2048;  // due work in memory at one time
   std::size_t leased_bytes = 64U << 20U;
-  std::size_t leased_per_domain = 200;
-  bool keeps_facts = false;  // there is a witness who wants them
+  std::size_t leased_per_domain = 400;  // of one sender at most half
+  bool keeps_facts = false;             // there is a witness who wants them
 };
 
 enum class Admission : std::uint8_t { open, disk_low, failed, stopping };

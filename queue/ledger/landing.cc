@@ -38,7 +38,7 @@ Result<void> Landing::land_piece(UnderWay& each, Effects& effects) {
   const auto end_of_piece = std::min(each.next + kMostTogether, all);
   each.due = std::min(each.due, state_.now());
   if (auto done = state_.store->messages().add_recipients(
-          message.id, due_rows(message, each.next, end_of_piece, each.due));
+          message, due_rows(message, each.next, end_of_piece, each.due));
       !done)
     return done.error();
   for (; each.next < end_of_piece; ++each.next)

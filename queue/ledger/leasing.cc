@@ -125,8 +125,7 @@ Result<void> Leasing::lease_site(std::int64_t site, Budget& budget, Effects& eff
         return paused.error();
       if (*paused || is_resting(domain.id))
         continue;
-      // Refill by halves, so that looking past what is out costs little for each message.
-      if (of_domain < (state_.settings.leased_per_domain + 1) / 2 && out_of_domain > 0) {
+      if (of_domain == 0) {
         wanting_domains_[domain.id] = out_of_domain;
         continue;
       }
@@ -145,19 +144,19 @@ Result<void> Leasing::lease_site(std::int64_t site, Budget& budget, Effects& eff
 
 Result<void> Leasing::lease_domain(std::int64_t site, std::int64_t domain, std::size_t most,
                                    Budget& budget, Effects& effects) {
-  bool more = false;
-  auto due = state_.store->due().messages(domain, state_.now(), state_.leases, most, more);
+  const auto of_transaction = budget.now - std::min(budget.now, state_.leases.due().messages);
+  auto due = lanes_.choose(domain, std::min(most, of_transaction));
   if (!due)
     return due.error();
-  for (const auto& one : *due) {
+  for (const auto& one : due->messages) {
     if (!has_room(budget)) {
-      more = true;
+      due->more = true;
       break;
     }
     if (auto done = lease_message(one, domain, effects); !done)
       return done.error();
   }
-  if (more) {
+  if (due->more) {
     wanting_domains_[domain] = state_.leases.of_domain(domain);
     wanting_sites_[site] = state_.leases.of_site(site);
   }
@@ -168,7 +167,7 @@ Result<void> Leasing::lease_domain(std::int64_t site, std::int64_t domain, std::
   if (!later)
     return later.error();
   look_.expect(*later);
-  if (due->empty() && state_.leases.of_domain(domain) == 0)
+  if (due->messages.empty() && state_.leases.of_domain(domain) == 0)
     return state_.store->destinations().settle_domain(domain);
   return {};
 }
@@ -240,7 +239,7 @@ Result<void> Leasing::lease_message(const DueIndex::DueMessage& due, std::int64_
     recipients.push_back({row.index, row.attempts, std::nullopt,
                           is_next_hop(*name) ? *std::move(name) : std::string()});
     leased.recipients.push_back(row.index);
-    leased.places.push_back({row.domain, *its_site});
+    leased.places.push_back({row.domain, *its_site, row.lane});
   }
   if (recipients.empty())
     return {};
@@ -311,7 +310,8 @@ Result<void> Leasing::take_part(const DueIndex::DueMessage& due, std::int64_t do
   for (const auto& row : *rows) {
     if (row.state != RecipientState::queued || state_.leases.is_leased(id, row.index))
       continue;
-    part.taken.push_back({{row.index, row.attempts, std::nullopt, next_hop}, {domain, *site}});
+    part.taken.push_back(
+        {{row.index, row.attempts, std::nullopt, next_hop}, {domain, *site, row.lane}});
     ++out;
     ++part.all_out;
   }

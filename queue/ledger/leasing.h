@@ -1,8 +1,9 @@
 // What is handed out when: due work in the order of its time, fairly among sites and domains.
 //
-// Each domain has at most settings.leased_per_domain messages out, each site at most as many as
-// are still free: one slow site takes at most half of all, two a third each, so there is always
-// room for one that was idle. A site that failed gets one probe.
+// Each domain has at most settings.leased_per_domain messages out, shared by those who send
+// (lane_shares.h); each site at most as many as are still free: one slow site takes at most half of
+// all, two a third each, so there is always room for one that was idle. A site that failed gets one
+// probe.
 //
 // A message for very many recipients is handed out in parts, each by a lease of its own; what is out
 // of it at one time is limited as a whole and for each domain, and the next part goes out when some
@@ -10,6 +11,7 @@
 #pragma once
 
 #include "queue/ledger/damaged_mail.h"
+#include "queue/ledger/lane_shares.h"
 #include "queue/ledger/pausing.h"
 
 #include <unordered_map>
@@ -21,7 +23,7 @@ namespace postrider::queue {
 class Leasing {
  public:
   Leasing(QueueState& state, NextLook& look, DamagedMail& damaged, Pausing& pausing)
-      : state_(state), look_(look), damaged_(damaged), pausing_(pausing) {}
+      : state_(state), look_(look), damaged_(damaged), pausing_(pausing), lanes_(state) {}
 
   // Hands out what is due, within the limits.
   Result<void> lease_due(Effects& effects);
@@ -74,6 +76,7 @@ class Leasing {
   NextLook& look_;
   DamagedMail& damaged_;
   Pausing& pausing_;
+  LaneShares lanes_;
   std::size_t parked_ = 0;         // messages of paused senders, in this transaction
   bool stopped_at_limit_ = false;  // there was more than the limits of all allowed
   // Where there is more than was handed out, and how many were out then.

@@ -3,6 +3,7 @@
 #include "queue/body_file.h"
 #include "queue/ledger/fact_lines.h"
 #include "queue/row_codec.h"
+#include "queue/waiting_lane.h"
 
 #include <algorithm>
 #include <numeric>
@@ -342,6 +343,8 @@ std::int64_t Recording::in_time(std::int64_t wanted, const mail::Message& messag
 RecipientRow Recording::after(RecipientRow row, const Record::Result& result, const Leased& leased,
                               std::int64_t expires) const {
   ++row.attempts;
+  if (row.lane == kUnknownLane)
+    row.lane = waiting_lane(*leased.message);
   row.last = encode_outcome(result.outcome);
   if (result.outcome.verdict != mail::Verdict::retry) {
     row.state = end_state(result.outcome.verdict);

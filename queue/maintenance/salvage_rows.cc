@@ -44,7 +44,8 @@ bool is_body(const Row& row) {
   return row.size() == 2 && has_kinds(row, {Kind::null, Kind::blob});
 }
 bool is_recipient(const Row& row) {
-  return row.size() == 8 &&
+  // The lane came later; what was written before is not rewritten.
+  return (row.size() == 8 || (row.size() == 9 && row[8].kind == Kind::integer)) &&
          has_kinds(row, {Kind::integer, Kind::integer, Kind::integer, Kind::integer, Kind::integer,
                          Kind::integer, Kind::text}) &&
          (row[7].kind == Kind::null || row[7].kind == Kind::blob);

@@ -28,6 +28,16 @@ class SqliteDue final : public DueIndex {
              "<= ?"
              " AND (next_attempt, message) > (?, ?) AND state < {ended}"
              " ORDER BY next_attempt, message, idx"},
+            {due_of_lane_,
+             "SELECT message, idx, next_attempt FROM recipient INDEXED BY recipient_lane"
+             " WHERE domain = ? AND lane = ? AND next_attempt <= ?"
+             " AND (next_attempt, message) > (?, ?) AND state < {ended}"
+             " ORDER BY next_attempt, message, idx"},
+            {next_lane_,
+             "SELECT lane, next_attempt FROM recipient INDEXED BY recipient_lane"
+             " WHERE domain = ? AND lane > ? AND state < {ended}"
+             " ORDER BY lane, next_attempt LIMIT 1"},
+            {lane_, "SELECT lane FROM recipient WHERE message = ? AND idx = ?"},
             {due_deadlines_, "SELECT id FROM message WHERE deadline <= ? ORDER BY deadline, id"},
             {next_in_domain_,
              "SELECT next_attempt FROM recipient WHERE domain = ? AND next_attempt > ? AND state < "
@@ -56,43 +66,33 @@ class SqliteDue final : public DueIndex {
     return query.rows(read_due);
   }
 
-  // Goes past a message that has many more there by a new search.
   Result<std::vector<DueMessage>> messages(std::int64_t domain, std::int64_t now,
                                            const Leases& leases, std::size_t most,
                                            bool& more) override {
-    constexpr int kMostPassed = 64;
-    std::vector<DueMessage> due;
     std::unordered_set<std::int64_t> seen;
-    DueMessage after{{std::numeric_limits<std::int64_t>::min()},
-                     std::numeric_limits<std::int64_t>::min()};
-    for (bool goes_on = true; goes_on;) {
-      goes_on = false;
-      int passed = 0;
-      Query query(due_messages_);
-      query.bind(domain).bind(now).bind(after.time).bind(after.id.value);
-      auto done = query.for_each([&](const Query& row) {
-        const DueMessage found{
-            {row.integer(0)}, row.integer(2), static_cast<std::uint32_t>(row.integer(1))};
-        if (seen.contains(found.id.value)) {
-          goes_on = ++passed > kMostPassed;
-          after = found;
-          return !goes_on;
-        }
-        passed = 0;
-        if (leases.is_leased(found.id, found.recipient))
-          return true;
-        if (due.size() == most) {
-          more = true;
-          return false;
-        }
-        seen.insert(found.id.value);
-        due.push_back(found);
-        return true;
-      });
-      if (!done)
-        return done.error();
-    }
-    return due;
+    const auto bind = [&](Query& query) { query.bind(domain).bind(now); };
+    return read_messages(due_messages_, bind, before_all(), leases, most, seen, more);
+  }
+
+  Result<std::vector<DueMessage>> messages_of(std::int64_t domain, std::int64_t lane,
+                                              std::int64_t now, const DueMessage& after,
+                                              const Leases& leases, std::size_t most,
+                                              std::unordered_set<std::int64_t>& seen) override {
+    bool more = false;
+    const auto bind = [&](Query& query) { query.bind(domain).bind(lane).bind(now); };
+    return read_messages(due_of_lane_, bind, after, leases, most, seen, more);
+  }
+
+  Result<std::optional<Due>> next_lane(std::int64_t domain, std::int64_t after) override {
+    Query query(next_lane_);
+    auto row = query.bind(domain).bind(after).next();
+    if (!row)
+      return row.error();
+    return *row ? std::optional(read_due(query)) : std::nullopt;
+  }
+
+  Result<std::int64_t> lane_of(const DueMessage& message) override {
+    return Query(lane_).bind(message.id.value).bind(message.recipient).first(0);
   }
 
   Result<std::vector<mail::MessageId>> deadlines(std::int64_t now, std::size_t most,
@@ -129,8 +129,48 @@ class SqliteDue final : public DueIndex {
   }
 
  private:
-  Statement due_sites_, due_domains_, due_messages_, due_deadlines_, next_in_domain_, next_in_site_,
-      next_wake_, next_deadline_;
+  // Goes past a message that has many more there by a new search.
+  template <class Bind>
+  static Result<std::vector<DueMessage>> read_messages(Statement& statement, const Bind& bind,
+                                                       DueMessage after, const Leases& leases,
+                                                       std::size_t most,
+                                                       std::unordered_set<std::int64_t>& seen,
+                                                       bool& more) {
+    constexpr int kMostPassed = 64;
+    std::vector<DueMessage> due;
+    for (bool goes_on = true; goes_on;) {
+      goes_on = false;
+      int passed = 0;
+      Query query(statement);
+      bind(query);
+      query.bind(after.time).bind(after.id.value);
+      auto done = query.for_each([&](const Query& row) {
+        const DueMessage found{
+            {row.integer(0)}, row.integer(2), static_cast<std::uint32_t>(row.integer(1))};
+        if (seen.contains(found.id.value)) {
+          goes_on = ++passed > kMostPassed;
+          after = found;
+          return !goes_on;
+        }
+        passed = 0;
+        if (leases.is_leased(found.id, found.recipient))
+          return true;
+        if (due.size() == most) {
+          more = true;
+          return false;
+        }
+        seen.insert(found.id.value);
+        due.push_back(found);
+        return true;
+      });
+      if (!done)
+        return done.error();
+    }
+    return due;
+  }
+
+  Statement due_sites_, due_domains_, due_messages_, due_of_lane_, next_lane_, lane_,
+      due_deadlines_, next_in_domain_, next_in_site_, next_wake_, next_deadline_;
 };
 
 }  // namespace

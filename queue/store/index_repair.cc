@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <span>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
@@ -17,22 +18,42 @@ namespace {
 
 constexpr std::int64_t kMostRewritten = 65536;  // pages: then what the old indexes took stays taken
 
+// since: the version that brought what it reads. A database is repaired before it is migrated.
+struct IndexRead {
+  int since;
+  const char* sql;
+};
+
 // Every column that is in an index.
-constexpr const char* kReadAll[] = {
-    "SELECT max(deadline) + max(damaged) FROM message NOT INDEXED",
-    "SELECT max(domain), max(next_attempt), max(state) FROM recipient NOT INDEXED",
-    "SELECT max(name), max(site), max(next_due) FROM domain NOT INDEXED",
-    "SELECT max(name), max(wake) FROM site NOT INDEXED"};
+constexpr IndexRead kReadAll[] = {
+    {1, "SELECT max(deadline) FROM message NOT INDEXED"},
+    {2, "SELECT max(damaged) FROM message NOT INDEXED"},
+    {1, "SELECT max(domain), max(next_attempt), max(state) FROM recipient NOT INDEXED"},
+    {5, "SELECT max(lane) FROM recipient NOT INDEXED"},
+    {1, "SELECT max(name), max(site), max(next_due) FROM domain NOT INDEXED"},
+    {1, "SELECT max(name), max(wake) FROM site NOT INDEXED"}};
 
 // Each index from its first entry to its last.
-constexpr const char* kReadIndexes[] = {
-    "SELECT count(*) FROM message INDEXED BY message_deadline",
-    "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1",
-    "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state < {ended}",
-    "SELECT count(*) FROM domain INDEXED BY domain_due",
-    "SELECT count(*) FROM domain INDEXED BY sqlite_autoindex_domain_1",
-    "SELECT count(*) FROM site INDEXED BY site_wake",
-    "SELECT count(*) FROM site INDEXED BY sqlite_autoindex_site_1"};
+constexpr IndexRead kReadIndexes[] = {
+    {1, "SELECT count(*) FROM message INDEXED BY message_deadline"},
+    {2, "SELECT count(*) FROM message INDEXED BY message_damaged WHERE damaged = 1"},
+    {1, "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state < {ended}"},
+    {5, "SELECT count(*) FROM recipient INDEXED BY recipient_lane WHERE state < {ended}"},
+    {1, "SELECT count(*) FROM domain INDEXED BY domain_due"},
+    {1, "SELECT count(*) FROM domain INDEXED BY sqlite_autoindex_domain_1"},
+    {1, "SELECT count(*) FROM site INDEXED BY site_wake"},
+    {1, "SELECT count(*) FROM site INDEXED BY sqlite_autoindex_site_1"}};
+
+Result<void> read_each(Database& database, std::span<const IndexRead> reads) {
+  const auto version = database.value("PRAGMA user_version");
+  if (!version)
+    return version.error();
+  for (const auto& read : reads)
+    if (read.since <= *version)
+      if (auto done = database.text(named_sql(read.sql).c_str()); !done)
+        return done.error();
+  return {};
+}
 
 Result<Database> open_alone(const std::string& path, const char* vfs) {
   auto database = Database::open(path, Database::Mode::writer, vfs);
@@ -57,9 +78,8 @@ Result<bool> can_be_read(const std::string& path, const char* vfs) {
   auto database = open_alone(path, vfs);
   if (!database)
     return database.error();
-  for (const char* sql : kReadIndexes)
-    if (auto read = database->text(named_sql(sql).c_str()); !read)
-      return is_damage(read.error()) ? Result<bool>(false) : read.error();
+  if (auto done = read_each(*database, kReadIndexes); !done)
+    return is_damage(done.error()) ? Result<bool>(false) : done.error();
   return true;
 }
 
@@ -102,9 +122,8 @@ Result<void> empty_indexes(const std::string& path, const char* vfs) {
   auto database = open_alone(path, vfs);
   if (!database)
     return database.error();
-  for (const char* sql : kReadAll)
-    if (auto read = database->text(sql); !read)
-      return read.error().during("read the tables");
+  if (auto done = read_each(*database, kReadAll); !done)
+    return done.error().during("read the tables");
   auto roots = roots_of_indexes(*database);
   const auto page_size = database->value("PRAGMA page_size");
   const auto pages = database->value("PRAGMA page_count");

@@ -2,6 +2,7 @@
 #include "queue/checksum.h"
 #include "queue/row_codec.h"
 #include "queue/store/sqlite_store.h"
+#include "queue/waiting_lane.h"
 
 #include <algorithm>
 #include <utility>
@@ -37,13 +38,13 @@ class SqliteMessages final : public MessageRows {
              "INSERT INTO body(id, data) SELECT id, body FROM incoming WHERE id = ? AND body "
              "NOTNULL"},
             {insert_recipient_,
-             "INSERT INTO recipient(message, idx, domain, state, attempts, next_attempt, address, "
-             "last)"
-             " VALUES(?, ?, ?, ?, ?, ?, ?, ?)"},
+             "INSERT INTO recipient(message, idx, domain, state, attempts, next_attempt, lane, "
+             "address, last)"
+             " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"},
             {insert_if_missing_,
              "INSERT OR IGNORE INTO recipient(message, idx, domain, state, attempts, next_attempt, "
-             "address, last)"
-             " VALUES(?, ?, ?, ?, ?, ?, ?, ?)"},
+             "lane, address, last)"
+             " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"},
             {delete_recipient_, "DELETE FROM recipient WHERE message = ? AND idx = ?"},
             {delete_message_, "DELETE FROM message WHERE id = ?"},
             {delete_body_, "DELETE FROM body WHERE id = ?"},
@@ -55,23 +56,23 @@ class SqliteMessages final : public MessageRows {
             {message_head_, "SELECT head FROM message WHERE id = ?"},
             {body_, "SELECT data FROM body WHERE id = ?"},
             {alive_,
-             "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
+             "SELECT idx, domain, state, attempts, next_attempt, last, lane FROM recipient"
              " WHERE message = ? AND state < {ended} ORDER BY idx"},
             {some_alive_,
-             "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
+             "SELECT idx, domain, state, attempts, next_attempt, last, lane FROM recipient"
              " WHERE message = ? AND idx >= ? AND state < {ended} ORDER BY idx LIMIT ?"},
             {due_,
-             "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
+             "SELECT idx, domain, state, attempts, next_attempt, last, lane FROM recipient"
              " WHERE message = ? AND domain = ? AND next_attempt = ? AND idx >= ?"
              " AND state < {ended} ORDER BY idx LIMIT ?"},
             {alive_one_,
-             "SELECT idx, domain, state, attempts, next_attempt, last FROM recipient"
+             "SELECT idx, domain, state, attempts, next_attempt, last, lane FROM recipient"
              " WHERE message = ? AND idx = ? AND state < {ended}"},
             {count_alive_,
              "SELECT count(*), total(state = {held} OR state < 0), total(state = {bouncing})"
              " FROM recipient WHERE message = ? AND state < {ended}"},
             {update_recipient_,
-             "UPDATE recipient SET state = ?, attempts = ?, next_attempt = ?, last = ?"
+             "UPDATE recipient SET state = ?, attempts = ?, next_attempt = ?, lane = ?, last = ?"
              " WHERE message = ? AND idx = ?"},
             {update_message_,
              "UPDATE message SET deadline = ?, expires = ?, waiting = ?, held = ?, tried = ?,"
@@ -116,7 +117,7 @@ class SqliteMessages final : public MessageRows {
       if (auto done = body.bind(message.id.value).bind_blob(*message.content.bytes).run(); !done)
         return done.error();
     }
-    return insert_recipients(insert_recipient_, message.id, recipients);
+    return insert_recipients(insert_recipient_, message.id, waiting_lane(message), recipients);
   }
 
   Result<void> move_in(const mail::Message& message, const MessageRow& row,
@@ -125,13 +126,14 @@ class SqliteMessages final : public MessageRows {
       return done.error();
     if (auto done = move_content(message, row, counts_of(recipients)); !done)
       return done.error();
-    return insert_recipients(insert_recipient_, message.id, recipients);
+    return insert_recipients(insert_recipient_, message.id, waiting_lane(message), recipients);
   }
 
-  Result<void> add_recipients(mail::MessageId id, std::vector<RecipientRow> recipients) override {
+  Result<void> add_recipients(const mail::Message& message,
+                              std::vector<RecipientRow> recipients) override {
     if (auto done = find_domains(recipients); !done)
       return done.error();
-    return insert_recipients(insert_if_missing_, id, recipients);
+    return insert_recipients(insert_if_missing_, message.id, waiting_lane(message), recipients);
   }
 
   Result<void> move_rest(const mail::Message& message, const MessageRow& row) override {
@@ -160,7 +162,7 @@ class SqliteMessages final : public MessageRows {
     unknown.state = RecipientState::held;
     unknown.next_attempt = kNever;
     unknown.last = last;
-    if (auto done = insert_recipients(insert_recipient_, id, {&unknown, 1}); !done)
+    if (auto done = insert_recipients(insert_recipient_, id, kUnknownLane, {&unknown, 1}); !done)
       return done.error();
     return incoming_.remove(id);
   }
@@ -294,6 +296,7 @@ class SqliteMessages final : public MessageRows {
   Result<void> update_recipient(mail::MessageId id, const RecipientRow& row) override {
     Query query(update_recipient_);
     query.bind(static_cast<std::int64_t>(row.state)).bind(row.attempts).bind(row.next_attempt);
+    query.bind(row.lane);
     if (row.last.empty())
       query.bind_null();
     else
@@ -411,6 +414,7 @@ class SqliteMessages final : public MessageRows {
     recipient.attempts = static_cast<std::uint32_t>(row.integer(3));
     recipient.next_attempt = row.integer(4);
     recipient.last = row.blob(5);
+    recipient.lane = row.integer(6);
     return recipient;
   }
 
@@ -448,13 +452,13 @@ class SqliteMessages final : public MessageRows {
     query.bind_text(message.envelope.sender);
   }
 
-  Result<void> insert_recipients(Statement& statement, mail::MessageId id,
+  Result<void> insert_recipients(Statement& statement, mail::MessageId id, std::int64_t lane,
                                  std::span<const RecipientRow> recipients) {
     for (const auto& recipient : recipients) {
       Query add(statement);
       add.bind(id.value).bind(recipient.index).bind(recipient.domain);
       add.bind(static_cast<std::int64_t>(recipient.state)).bind(recipient.attempts);
-      add.bind(recipient.next_attempt).bind_text(recipient.address);
+      add.bind(recipient.next_attempt).bind(lane).bind_text(recipient.address);
       if (recipient.last.empty())
         add.bind_null();
       else

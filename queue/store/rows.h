@@ -26,8 +26,9 @@ struct RecipientRow {
   RecipientState state = RecipientState::queued;
   std::uint32_t attempts = 0;
   std::int64_t next_attempt = 0;
-  std::string last;     // encoded; empty: no attempt yet
-  std::string address;  // filled by load only
+  std::int64_t lane = 0;  // queue/waiting_lane.h; of a new row it is that of its message
+  std::string last;       // encoded; empty: no attempt yet
+  std::string address;    // filled by load only
   bool is_alive() const { return state < RecipientState::delivered; }
 };
 

@@ -201,6 +201,10 @@ CREATE TRIGGER message_went AFTER DELETE ON message BEGIN
   UPDATE arrived SET messages = messages - 1 WHERE minute = old.id / 60000000;
   DELETE FROM arrived WHERE minute = old.id / 60000000 AND messages <= 0;
 END;
+
+-- Who sends shares what is due (queue/waiting_lane.h); 0: not known, of rows from before.
+ALTER TABLE recipient ADD COLUMN lane INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX recipient_lane ON recipient(domain, lane, next_attempt) WHERE state < 3;
 )sql",
 };
 static_assert(std::size(kMigrations) == kSchemaVersion);

@@ -17,6 +17,7 @@
 #include "queue/store/transaction.h"
 
 #include <span>
+#include <unordered_set>
 
 namespace postrider::queue {
 
@@ -41,7 +42,8 @@ class MessageRows {
                                std::vector<RecipientRow> recipients) = 0;
   // The same in steps, for many: rows for some recipients, who may have theirs already; then, when
   // all have, the rest of the message. In between forget_recipients() undoes it.
-  virtual Result<void> add_recipients(mail::MessageId id, std::vector<RecipientRow> recipients) = 0;
+  virtual Result<void> add_recipients(const mail::Message& message,
+                                      std::vector<RecipientRow> recipients) = 0;
   virtual Result<void> move_rest(const mail::Message& message, const MessageRow& row) = 0;
   virtual Result<void> forget_recipients(mail::MessageId id) = 0;
   // A landed row that does not decode: kept, held, without content checks.
@@ -150,10 +152,24 @@ class DueIndex {
     std::int64_t time = 0;
     std::uint32_t recipient = 0;
   };
+  static DueMessage before_all() {
+    constexpr auto kLeast = std::numeric_limits<std::int64_t>::min();
+    return {{kLeast}, kLeast};
+  }
   // Each once. more: there are others.
   virtual Result<std::vector<DueMessage>> messages(std::int64_t domain, std::int64_t now,
                                                    const Leases& leases, std::size_t most,
                                                    bool& more) = 0;
+  // The same of one lane of the domain, of those behind `after`: not those who are among `seen`,
+  // where they come to.
+  virtual Result<std::vector<DueMessage>> messages_of(std::int64_t domain, std::int64_t lane,
+                                                      std::int64_t now, const DueMessage& after,
+                                                      const Leases& leases, std::size_t most,
+                                                      std::unordered_set<std::int64_t>& seen) = 0;
+  // The lane behind `after` with living recipients of the domain, with the first time at which one
+  // of them is due; none: that was the last. The first is behind -1.
+  virtual Result<std::optional<Due>> next_lane(std::int64_t domain, std::int64_t after) = 0;
+  virtual Result<std::int64_t> lane_of(const DueMessage& message) = 0;
   virtual Result<std::vector<mail::MessageId>> deadlines(std::int64_t now, std::size_t most,
                                                          bool& more) = 0;
   // The first time after `now` at which mail of the domain is due: kNever if there is none.

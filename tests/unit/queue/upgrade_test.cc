@@ -82,8 +82,9 @@ TEST_CASE_METHOD(Old, "a queue without facts gets a table for them and keeps its
                  "[queue][upgrade]") {
   queue.reset();
   execute(
-      "DROP TABLE fact; DROP TRIGGER message_came; DROP TRIGGER message_went; DROP TABLE arrived;"
-      " PRAGMA user_version = 3");
+      "DROP INDEX recipient_lane; ALTER TABLE recipient DROP COLUMN lane; DROP TABLE fact;"
+      " DROP TRIGGER message_came; DROP TRIGGER message_went; DROP TABLE arrived; PRAGMA "
+      "user_version = 3");
   open();
   CHECK(value("PRAGMA user_version") == 5);
   CHECK(value("SELECT count(*) FROM fact") == 0);
@@ -91,6 +92,35 @@ TEST_CASE_METHOD(Old, "a queue without facts gets a table for them and keeps its
   start();
   CHECK(change(Verb::release, {}).messages == 1);
   CHECK(change(Verb::retry, {}).messages == 5);
+  for (int i = 0; i < 5; ++i)
+    record(answer(hand.next(), Verdict::delivered));
+  CHECK(queue->totals().value().messages == 0);
+}
+
+TEST_CASE_METHOD(Old, "a queue without lanes gets them, its rows as they are deferred again",
+                 "[queue][upgrade]") {
+  queue.reset();
+  execute(
+      "DROP INDEX recipient_lane; ALTER TABLE recipient DROP COLUMN lane; DROP TRIGGER "
+      "message_came;"
+      " DROP TRIGGER message_went; DROP TABLE arrived; PRAGMA user_version = 4");
+  // As after a stop in the middle: all of it is done again, or nothing.
+  execute("BEGIN; ALTER TABLE recipient ADD COLUMN lane INTEGER NOT NULL DEFAULT 0");
+  open();
+  CHECK(value("PRAGMA user_version") == 5);
+  CHECK(value("SELECT count(*) FROM recipient WHERE lane = 0") == 6);
+  start();
+  change(Verb::release, {});
+  CHECK(change(Verb::retry, {}).messages == 5);
+  for (int i = 0; i < 5; ++i)
+    record(answer(hand.next(), Verdict::retry, clock.now() + std::chrono::hours(1)));
+  queue.reset();
+  CHECK(value("SELECT count(*) FROM recipient INDEXED BY recipient_lane"
+              " WHERE state < 3 AND lane > 0") == 6);
+  open();
+  start();
+  clock.pass(std::chrono::hours(2));
+  queue->wake();
   for (int i = 0; i < 5; ++i)
     record(answer(hand.next(), Verdict::delivered));
   CHECK(queue->totals().value().messages == 0);
