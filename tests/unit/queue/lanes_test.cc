@@ -229,7 +229,7 @@ TEST_CASE("a lane is of a sender and an urgency, and the same in every run", "[q
   const auto urgent = waiting_lane(message("a@b.test", 2, Precedence::bulk));
   const auto bulk = waiting_lane(message("a@b.test", 0, Precedence::bulk));
   const auto junk = waiting_lane(message("a@b.test", 0, Precedence::junk));
-  CHECK(weight_of_lane(urgent) == 8);
+  CHECK(weight_of_lane(urgent) == 4);
   CHECK(weight_of_lane(bulk) == 2);
   CHECK(weight_of_lane(junk) == 1);
   CHECK(weight_of_lane(kUnknownLane) == 4);
