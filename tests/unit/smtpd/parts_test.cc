@@ -10,8 +10,9 @@
 #include "smtpd/session/policy.h"
 #include "smtpd/tls_wish.h"
 
-#include <algorithm>
 #include <catch2/catch.hpp>
+
+#include <algorithm>
 
 using namespace postrider;
 using namespace postrider::smtpd;

@@ -749,7 +749,7 @@ TEST_CASE("site: many scrapes ask the daemon once a second", "[web]") {
   for (int i = 0; i < 100; ++i)
     CHECK(house.status(House::get("/metrics", "")) == 200);
   CHECK(house.port.asked.size() == 1);
-  CHECK(house.port.asked.back().as_reader);  // nobody has shown a token
+  CHECK(house.port.asked.back().as_reader);      // nobody has shown a token
   CHECK(house.port.asked.back().limit == "10");  // sites in trouble
   house.clock.advance(std::chrono::seconds(1));
   house.site.sample();  // for whoever may read
