@@ -549,6 +549,28 @@ TEST_CASE("a dead site is blocked, probed and opened again", "[delivery][dispatc
   CHECK(rig.status().in_trouble.empty());
 }
 
+TEST_CASE("who goes back untried does not wait for those of his message who are being tried",
+          "[delivery][dispatcher]") {
+  Behaviour behaviour;
+  behaviour.ehlo = "250 mx.test\r\n";
+  behaviour.replies["MAIL"] = "";
+  FakeMx mute(behaviour);
+  std::uint16_t dead = 0;
+  {
+    FakeMx once;
+    dead = once.port();
+  }
+  Rig rig;
+  rig.route_to(mute.port(), "mute.test");
+  rig.route_to(dead, "dead.test");
+  rig.start();
+  const auto id = rig.send(make_message({"a@mute.test", "b@dead.test"}));
+  const auto record = rig.custody->wait_for(id);
+  CHECK(record.partial);
+  CHECK(describe(record) == "1 untried");
+  rig.drain(Duration(0));
+}
+
 TEST_CASE("M13: a host that greets and hangs up does not make us spin", "[delivery][dispatcher]") {
   Behaviour behaviour;
   SECTION("at MAIL") {
