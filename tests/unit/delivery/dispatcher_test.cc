@@ -571,6 +571,32 @@ TEST_CASE("who goes back untried does not wait for those of his message who are 
   rig.drain(Duration(0));
 }
 
+// What was found is good for a minute of the clock, which stands still here.
+TEST_CASE("behind a reload the hosts of a site are looked up anew", "[delivery][dispatcher]") {
+  FakeMx before({}, "127.0.0.2");
+  FakeMx behind({}, "127.0.0.3", before.port());
+  Rig rig(R"(
+    x.test   MX 10 mx.test
+    mx.test  A 127.0.0.2
+  )");
+  rig.settings.port = before.port();
+  rig.settings.smtp.idle_connection = Duration(20);
+  rig.start();
+  const auto deliver = [&] {
+    CHECK(describe(rig.deliver(make_message({"a@x.test"}))) == "0 delivered 2.0.0");
+    rig.wait_until([&] { return rig.status().connections == 0; });
+  };
+  deliver();
+  rig.dns.remove("mx.test");  // nobody asks at the moment
+  rig.dns.add("mx.test A 127.0.0.3");
+  deliver();
+  CHECK(before.taken().size() == 2);
+  rig.dispatcher->configure(std::make_shared<const DeliverySettings>(rig.settings));
+  deliver();
+  CHECK(before.taken().size() == 2);
+  CHECK(behind.taken().size() == 1);
+}
+
 TEST_CASE("M13: a host that greets and hangs up does not make us spin", "[delivery][dispatcher]") {
   Behaviour behaviour;
   SECTION("at MAIL") {
