@@ -417,7 +417,8 @@ class Events(scenario.Scenario):
         self.wait_for_ends("socket", get, tags | more)
         self.check("socket", get(), tags | more)
         ids = [event["id"] for event in get()]
-        self.assertEqual(ids[:len(kept)], [json.loads(line)["id"] for line in kept])
+        first = list(dict.fromkeys(ids))  # what had no answer comes again
+        self.assertEqual(first[:len(kept)], [json.loads(line)["id"] for line in kept])
         self.assertGreaterEqual(collections.Counter(ids)[ids[0]], 2)
         self.assertEqual(len([event for event in {event["id"]: event for event in get()}.values()
                               if kind(event) in ("accepted", "delivered")]), 2 * len(tags | more))

@@ -100,7 +100,7 @@ class Mlmmj(scenario.Scenario):
         entry = wait.until(lambda: next(iter(server.log("attempted")), None), "an attempt")
         self.assertEqual(entry["verdict"], "deferred", entry)
         self.assertIn("local.command_users does not name low", str(entry))
-        self.assertIn("local.command_users does not name low", server.mailq())
+        wait.until(lambda: "local.command_users does not name low" in server.mailq(), server.mailq)
         self.assertIn("as nobody", server.postrider("explain", "news@us.example"))
 
 
