@@ -109,9 +109,14 @@ std::optional<queue::Record> take_plain(const Lease& lease, queue::Record& recor
   });
   if (plain_end - results.begin() < static_cast<std::ptrdiff_t>(least))
     return std::nullopt;
+  // What was sent on is of one of these, and goes with them: in no transaction may a recipient have
+  // ended whose onward mail is not there.
+  if (!record.notices.empty() && plain_end != results.end())
+    return std::nullopt;
   queue::Record part;
   part.id = record.id;
   part.partial = true;
+  part.notices = std::exchange(record.notices, {});
   part.results.assign(std::move_iterator(results.begin()), std::move_iterator(plain_end));
   results.erase(results.begin(), plain_end);
   return part;

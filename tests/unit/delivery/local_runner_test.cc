@@ -362,7 +362,7 @@ namespace {
 
 // Aliases that lead to other machines, and what is sent there.
 struct Aliases {
-  explicit Aliases(const std::string& entries) {
+  explicit Aliases(const std::string& entries, const std::map<std::string, FakeMx*>& others = {}) {
     AddressRules rules;
     rules.domains = {"here.test"};
     rules.hostname = "host.here.test";
@@ -373,6 +373,8 @@ struct Aliases {
     rig.settings.local.users =
         std::make_shared<const LocalDirectory>(book, "maildir:/nonexistent/{user}/", rig.clock);
     rig.route_to(far.port(), "far.test");
+    for (const auto& [domain, host] : others)
+      rig.route_to(host->port(), domain);
     rig.start();
   }
   // "x@far.test 1, ..." with the values of NOTIFY, in order.
@@ -402,6 +404,31 @@ struct Aliases {
 };
 
 }  // namespace
+
+// Else a crash behind that record loses the mail: who has ended is not tried again.
+TEST_CASE("what an alias sends on is in the record in which its recipient ends",
+          "[delivery][local][record]") {
+  Behaviour silent, never;
+  silent.replies["."] = "";
+  never.replies["RCPT"] = "550 5.1.1 no such user\r\n";
+  FakeMx hanging(silent), refusing(never);
+  Aliases us("one=x@far.test", {{"hangs.test", &hanging}, {"never.test", &refusing}});
+  std::vector<std::string> addresses{"one@here.test", "a@hangs.test"};
+  SECTION("alone") {}
+  SECTION("beside one of whom the sender hears") {
+    addresses.push_back("a@never.test");
+  }
+  const auto id = us.rig.send(make_message(addresses));
+  for (bool is_on_its_way = false, has_ended = false; !has_ended;) {
+    const auto record = us.rig.custody->wait_for(id);
+    for (const auto& one : record.notices)
+      is_on_its_way |= one.message->envelope.recipients.front().address == "x@far.test";
+    for (const auto& result : record.results)
+      has_ended |= result.index == 0;
+    CHECK(is_on_its_way == has_ended);
+  }
+  us.rig.drain(std::chrono::milliseconds(10));
+}
 
 TEST_CASE("one mailbox elsewhere gets one copy, however many aliases lead there",
           "[delivery][local]") {

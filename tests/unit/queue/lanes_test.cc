@@ -218,7 +218,7 @@ TEST_CASE("a lane is of a sender and an urgency, and the same in every run", "[q
     mail::Message made;
     made.origin = {"c[192.0.2.1]", "ESMTP"};
     made.envelope.sender = sender;
-    made.envelope.priority = priority;
+    made.envelope.priority = static_cast<std::int8_t>(priority);
     made.precedence = precedence;
     return made;
   };
