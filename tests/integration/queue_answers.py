@@ -170,7 +170,7 @@ class Answers(scenario.Scenario):
         self.server.wait_until_empty()
         self.assertNotIn("ALARM", self.server.postrider("status"))
         self.assertEqual(self.server.postrider("queue", "resume", "one.example"),
-                         "mail to one.example was not paused\n")
+                         "mail to one.example was not paused; what is, `postrider status` says\n")
 
     def test_a_paused_sender_and_all_mail(self):
         self.peer.script.clear()

@@ -282,6 +282,7 @@ class Rights(World):
             seen[name] = [self.names().get(about.st_uid), f"{stat.S_IMODE(about.st_mode):04o}"]
         page = {row[0]: row[1:3] for row in tables()["place"]}
         self.assertEqual(page.pop("spool/changes"), ["user", "0600"])  # there behind tools: see trace.py
+        self.assertEqual(page.pop("spool/changes.damaged"), ["user", "0600"])  # after damage: see kept_log_test
         page.pop("web-login")  # with web.pam, which another test looks at
         self.assertEqual(seen, page)
 
