@@ -61,8 +61,8 @@ class HeaderScanner {
 // What the first line of `content` is; empty also if there is none.
 HeaderLine first_header_line(std::string_view content);
 // Puts an empty line where the body begins without one, behind fields that were written by somebody
-// who is not known to mean what others would read. Only for first submissions: what passes through
-// may be signed.
+// who is not known to mean what others would read. Only for first submissions, and for what is
+// judged here: what else passes through may be signed.
 void end_header_cleanly(std::string& content);
 
 // Facts that the receiving side needs, gathered from the first bytes of a message.

@@ -68,7 +68,7 @@ std::shared_ptr<const mail::Message> compose_message(Session& session,
   if (is_submission && !body.is_complete())
     kept.trace += missing_fields(header, id, hostname, now);
   const auto first_line = body.first_line().value_or(header.first_line());
-  kept.trace += mail::header_joint(first_line, is_submission);
+  kept.trace += mail::header_joint(first_line, is_submission || body.has_clean_header());
   const auto& came = content.facts();
   kept.has_8bit = came.has_8bit;
   kept.has_8bit_header = came.has_8bit_header && first_line != mail::HeaderLine::indented;

@@ -84,6 +84,7 @@ void CompleteContent::drop() {
 Task<Result<FinishedBody>> CompleteContent::finish(Loop& loop, std::string section) {
   FinishedBody fresh;
   fresh.is_complete_ = finished_.is_complete_;
+  fresh.has_clean_header_ = finished_.has_clean_header_;
   fresh.fresh_body_ = finished_.fresh_body_;
   fresh.bytes_ = section + "\r\n";
   fresh.first_line_ = mail::first_header_line(fresh.bytes_);

@@ -62,6 +62,7 @@ Result<FinishedBody> IncomingBody::finish(std::string bytes, std::uint64_t recei
   FinishedBody body;
   body.first_line_ = first_line_;
   body.is_complete_ = is_complete_;
+  body.has_clean_header_ = repair_.ends_header;
   body.size_ = size_;
   body.bytes_ = std::move(bytes);
   body.file_ = std::exchange(file_, queue::BodyFile());

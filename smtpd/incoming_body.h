@@ -39,6 +39,8 @@ class FinishedBody {
   std::optional<mail::HeaderLine> first_line() const { return first_line_; }
   // Has the fields of Repair::completion.
   bool is_complete() const { return is_complete_; }
+  // By Repair::ends_header.
+  bool has_clean_header() const { return has_clean_header_; }
 
  private:
   friend class CompleteContent;
@@ -52,13 +54,14 @@ class FinishedBody {
   std::optional<mail::BodyFacts> fresh_body_;
   std::optional<mail::HeaderLine> first_line_;
   bool is_complete_ = false;
+  bool has_clean_header_ = false;
 };
 
 class IncomingBody {
  public:
   IncomingBody() = default;  // of no message
-  // What is done to the header of a first submission, and of nothing else: what passes through may
-  // be signed.
+  // What is done to the header of a first submission; of what passes through, which may be signed,
+  // filters are shown where it ends, and that is where it ends for everybody.
   struct Repair {
     bool ends_header = false;                        // mail::end_header_cleanly()
     std::shared_ptr<const mail::Rewriter> rewriter;  // null: addresses stay

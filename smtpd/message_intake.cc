@@ -70,17 +70,19 @@ IncomingBody& MessageIntake::body_of_message() {
     return body_;
   const auto& settings = facts().policy->settings();
   IncomingBody::Repair repair;
-  repair.ends_header = facts().role == Role::submission;
-  if (repair.ends_header && settings.rewriter && settings.rewriter->changes_headers())
+  const bool is_submission = facts().role == Role::submission;
+  repair.is_filtered = parts_.filters != nullptr;
+  // Where filters judge a header, nobody may find more fields in it than they did.
+  repair.ends_header = is_submission || repair.is_filtered;
+  if (is_submission && settings.rewriter && settings.rewriter->changes_headers())
     repair.rewriter = settings.rewriter;
   if (SendingRights(facts()).checks_authors())
     repair.judge = [this](std::string_view header) {
       return SendingRights(facts()).may_write_as(header);
     };
-  repair.is_filtered = parts_.filters != nullptr;
   if (repair.is_filtered && parts_.filters->message_id().value != 0)
     repair.id = parts_.filters->message_id();
-  if (repair.is_filtered && repair.ends_header)
+  if (repair.is_filtered && is_submission)
     repair.completion = [this] {
       return missing_fields(parts_.talk.intake()->header(), body_.reserve_id(),
                             facts().policy->settings().hostname, parts_.connections.clock().now());

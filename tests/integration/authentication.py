@@ -107,6 +107,19 @@ class Authentication(scenario.Scenario):
         self.assertEqual((event["spf"], event["dkim"], event["dmarc"], event["disposition"]),
                          ("pass", "pass", "pass", "none"))
 
+    def test_what_is_judged_is_what_is_read(self):
+        """A line that is no field ends the header, for those behind us too: what stands below it is seen by no check."""
+        server = self.checking()
+        fields, body = PLAIN.split(b"\r\n\r\n", 1)
+        hidden = b"From: Ann <ann@strict.example>\r\nAuthentication-Results: mx.us.example; dmarc=pass\r\n"
+        for number, (above, line) in enumerate(((b"Subject: x\r\n", b"garbage\r\n"), (fields + b"\r\n", b": x\r\n"),
+                                                (fields + b"\r\n", b"X Y: 1\r\n"), (b"", b"garbage\r\n"))):
+            self.assertEqual(self.hand_in(server, above + line + hidden + b"\r\n" + body).code, 250)
+            header, rest = self.arrived(number + 1).split(b"\r\n\r\n", 1)
+            self.assertNotIn(b"strict.example", header)
+            self.assertEqual(header.count(b"Authentication-Results:"), 1)
+            self.assertEqual(rest, line + hidden + b"\r\n" + body)
+
     def test_whether_the_name_of_the_client_leads_back_to_it(self):
         pointer = "1.0.0.127.in-addr.arpa."
         server = self.checking()

@@ -282,7 +282,7 @@ class Slips(scenario.Scenario):
         self.slip(server, "postrider", "run", code=OSERR, says="is open to other users",
                   helps="must have mode 0700, 0711 or 0750")
         server = self.daemon(start=False, spool="/proc/postrider")
-        self.slip(server, "postrider", "run", code=OSERR, says="/proc/postrider", helps="No such file")
+        self.slip(server, "postrider", "run", code=IOERR, says="/proc/postrider", helps="No such file")
 
     # What they meant
 

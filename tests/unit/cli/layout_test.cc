@@ -133,7 +133,7 @@ TEST_CASE("what was paused and resumed is a sentence", "[cli][summary]") {
   CHECK(paused_view(paused) ==
         "all mail would be paused until it is resumed: 1 message (2 recipients) waits\n");
   paused["ended"] = 0;
-  CHECK(resumed_view(paused) == "all mail was not paused\n");
+  CHECK(resumed_view(paused) == "all mail was not paused; what is, `postrider status` says\n");
 }
 
 }  // namespace

@@ -138,7 +138,7 @@ TEST_CASE_METHOD(DnsFixture, "D09 a truncated answer is fetched over TCP or is t
   CHECK(answer.reason.find("connect over TCP: Connection refused") != std::string::npos);
 }
 
-TEST_CASE_METHOD(DnsFixture, "D08 sixty kilobytes of records come over TCP and are cut",
+TEST_CASE_METHOD(DnsFixture, "D08 sixty kilobytes of records come over TCP",
                  "[dns][resolver][attack]") {
   start();
   std::vector<Record> many;
@@ -147,7 +147,7 @@ TEST_CASE_METHOD(DnsFixture, "D08 sixty kilobytes of records come over TCP and a
   server.on("mx m.test", truncated(answers(many)));
   const auto answer = mx("m.test");
   CHECK(answer.status == Status::records);
-  CHECK(answer.records.size() == 100);
+  CHECK(answer.records.size() == 1000);
 }
 
 TEST_CASE_METHOD(DnsFixture, "D02 a TLSA record of 60 kilobytes does no harm",
