@@ -12,7 +12,7 @@ import subprocess
 
 from support_py import daemon, scenario, smtp, wait
 
-USAGE, DATAERR, NOINPUT, UNAVAILABLE, OSERR, NOPERM, CONFIG = 64, 65, 66, 69, 71, 77, 78
+USAGE, DATAERR, NOINPUT, UNAVAILABLE, OSERR, IOERR, NOPERM, CONFIG = 64, 65, 66, 69, 71, 74, 77, 78
 UNKNOWN_ID = "1K1BX3F7Q2A"
 
 
