@@ -103,8 +103,9 @@ struct BackgroundLog::State {
   std::condition_variable written;
   LogBatch waiting;
   std::uint64_t dropped = 0;
-  std::uint64_t taken = 0;  // events handed over so far
-  std::uint64_t done = 0;   // events written so far
+  std::uint64_t being_reported = 0;  // more of them, in a line that is not written yet
+  std::uint64_t taken = 0;           // events handed over so far
+  std::uint64_t done = 0;            // events written so far
   bool urgent = false;
   bool stopping = false;
   std::shared_ptr<const LogFormat> format;
@@ -168,12 +169,14 @@ void BackgroundLog::State::run() {
     events.swap(waiting);
     const auto count = events.count();
     const auto lost = std::exchange(dropped, 0);
+    being_reported = lost;
     const auto with = format;
     const auto out = sink;
     lock.unlock();
     const auto still_lost = write_out(events, lost, *with, *out);
     events.clear();
     lock.lock();
+    being_reported = 0;
     dropped += still_lost;
     done += count;
     written.notify_all();
@@ -241,7 +244,7 @@ void BackgroundLog::flush() {
 
 std::uint64_t BackgroundLog::lost() const {
   const std::lock_guard lock(state_->mutex);
-  return state_->dropped;
+  return state_->dropped + state_->being_reported;
 }
 
 void BackgroundLog::reconfigure(std::shared_ptr<const LogFormat> format, Level least) {
