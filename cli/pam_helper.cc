@@ -18,6 +18,7 @@
 #include "cli/wrong_tries.h"
 #include "daemon/privsep/sandbox.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -77,12 +78,15 @@ int converse(int count, const pam_message** messages, pam_response** responses, 
 }
 
 // PAM would sleep here before it refuses. The daemon waits instead, where it holds up no other
-// question.
-void note_delay(int result, unsigned microseconds, void* data) {
-  if (result != PAM_SUCCESS)
-    static_cast<Question*>(data)->delay = microseconds;
+// question. It is told of right passwords too: what refuses their account asks for no delay of its
+// own.
+void note_delay(int, unsigned microseconds, void* data) {
+  auto& delay = static_cast<Question*>(data)->delay;
+  delay = std::max(delay, microseconds);
 }
 
+// A right password of an account that may not log in is a wrong one, so that nobody learns that it
+// is right; only where PAM itself has failed, that cannot be told.
 char judge(const char* service, Question& question) {
   const pam_conv conversation{converse, &question};
   pam_handle_t* pam = nullptr;
@@ -98,6 +102,7 @@ char judge(const char* service, Question& question) {
   pam_end(pam, result);
   switch (result) {
     case PAM_SUCCESS:
+      question.delay = 0;
       return 'y';
     case PAM_AUTH_ERR:
     case PAM_USER_UNKNOWN:
@@ -105,6 +110,10 @@ char judge(const char* service, Question& question) {
     case PAM_PERM_DENIED:
     case PAM_ACCT_EXPIRED:
     case PAM_NEW_AUTHTOK_REQD:
+    case PAM_AUTHTOK_EXPIRED:
+    case PAM_AUTHTOK_ERR:
+    case PAM_CRED_EXPIRED:
+    case PAM_CRED_ERR:
     case PAM_CRED_INSUFFICIENT:
       return 'n';
     default:

@@ -13,6 +13,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 
 from support_py import daemon, inject, parent_wire as wire, scenario, wait
@@ -428,14 +429,14 @@ class PamHelper(scenario.Scenario):
         self.socket.close()
         self.assertEqual(self.helper.wait(30), 0, "it ends with the daemon")
 
-    def ask(self, packet, descriptors=1):
+    def ask(self, packet, descriptors=1, with_delay=False):
         reading, writing = os.pipe()
         try:
             self.socket.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array(
                 "i", [writing] * descriptors))] if descriptors else [])
             os.close(writing)
             writing = -1
-            return os.read(reading, 1)
+            return os.read(reading, 5 if with_delay else 1)
         finally:
             os.close(reading)
             if writing >= 0:
@@ -467,6 +468,26 @@ class PamHelper(scenario.Scenario):
             with open("/etc/pam.d/" + self.service, "w") as file:
                 file.write(f"auth required {auth}\naccount required {account}\n")
             self.assertEqual(self.ask(b"ann\0secret\0"), wanted, f"auth {auth}, account {account}")
+
+    def test_a_right_password_of_an_account_that_is_refused_is_a_wrong_one(self):
+        """In its letter, and in the delay before the refusal; only what fails in PAM is told."""
+        for auth, account, wanted in (
+                ("success", "success", b"y"), ("auth_err", "success", b"n"),
+                *(("success", refusal, b"n") for refusal in (
+                    "authtok_expired", "acct_expired", "new_authtok_reqd", "perm_denied", "user_unknown", "auth_err",
+                    "cred_expired", "cred_err", "authtok_err", "maxtries")),
+                *(("success", failure, b"t") for failure in ("service_err", "system_err", "authinfo_unavail", "abort"))):
+            with open("/etc/pam.d/" + self.service, "w") as file:
+                file.write(f"auth optional pam_faildelay.so delay=4000000\nauth required pam_debug.so auth={auth}\n"
+                           f"account required pam_debug.so acct={account}\n")
+            answer = self.ask(b"ann\0secret\0", with_delay=True)
+            delay = int.from_bytes(answer[1:], sys.byteorder)
+            with self.subTest(auth=auth, account=account):
+                self.assertEqual(answer[:1], wanted)
+                if wanted == b"n":  # PAM varies it by half
+                    self.assertGreater(delay, 1000000, "as after a wrong password")
+                elif wanted == b"y":
+                    self.assertEqual(delay, 0)
 
     def test_it_signals_nobody_outside(self):
         """The daemon and its parent have its user."""
