@@ -12,7 +12,7 @@ namespace postrider::delivery {
 
 namespace {
 
-constexpr std::size_t kMostFile = kMostStsPolicy + 256;
+constexpr std::size_t kMostPolicyFile = kMostStsPolicy + 256;
 
 // A name that can be asked for, and that can be the name of a file.
 bool can_have_policy(const std::string& domain) {
@@ -52,7 +52,7 @@ void MtaSts::load() {
     const auto domain = entries->path().filename().string();
     if (!can_have_policy(domain))
       continue;
-    const auto text = read_file(entries->path().string(), kMostFile);
+    const auto text = read_file(entries->path().string(), kMostPolicyFile);
     auto entry = text ? decode_sts_entry(domain, *text) : Result<StsEntry>(text.error());
     if (entry)
       cache_.restore(domain, *std::move(entry), clock_.now());
