@@ -637,6 +637,10 @@ class Tables(LocalUsers):
                                    "shorten that, or raise local.expansion_steps$")
             self.assertEqual(len(lines), len(wanted) + 1, lines)
         self.assertEqual(server.tool("postrider", "check", "--strict", check=False).returncode, 78)
+        # A circle that is longer than an expansion goes.
+        self.write(self.aliases, "".join(f"c{i}: c{(i + 1) % 26}\n" for i in range(26)))
+        said = server.tool("newaliases", check=False)
+        self.assertEqual((said.stdout + said.stderr).count("is more than 20 steps away"), 1, said)
         self.write(self.aliases, "one: root\ntwo: one, x@far.example\n")
         self.assertEqual(server.tool("newaliases").stdout, f"{self.aliases}: 2 aliases\n")
         self.assertNotIn(str(self.aliases), server.tool("postrider", "check").stdout)

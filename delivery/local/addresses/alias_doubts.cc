@@ -115,9 +115,7 @@ class Doubts {
         break;
       look_at(address);
     }
-    for (auto& [origin, doubt] : too_long_)
-      if (!on_the_way_.contains(origin))
-        doubts_.emplace(Key({origin}, "too long"), std::move(doubt));
+    add_too_long();
     std::vector<Doubt> sorted;
     for (auto& [key, doubt] : doubts_)
       sorted.push_back(std::move(doubt));
@@ -155,6 +153,18 @@ class Doubts {
     if (!is_new &&
         std::pair(doubt.steps, doubt.text) < std::pair(known->second.steps, known->second.text))
       known->second = std::move(doubt);
+  }
+
+  // Where the long ways begin. In a circle that is longer than an expansion goes each is on the way
+  // of another: then the first one stands for it.
+  void add_too_long() {
+    const auto count = doubts_.size();
+    for (auto& [origin, doubt] : too_long_)
+      if (!on_the_way_.contains(origin))
+        doubts_.emplace(Key({origin}, "too long"), std::move(doubt));
+    if (doubts_.size() == count && !too_long_.empty())
+      doubts_.emplace(Key({too_long_.front().first}, "too long"),
+                      std::move(too_long_.front().second));
   }
 
   void look_at(const std::string& address) {
