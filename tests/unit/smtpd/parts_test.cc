@@ -214,14 +214,20 @@ TEST_CASE("the header watch ends where the walk over the whole ends", "[smtpd]")
       }
 }
 
+namespace {
+
+class SteadyClock : public Clock {
+ public:
+  TimePoint now() const override { return {}; }
+  SteadyTime steady() const override { return at; }
+  SteadyTime at{std::chrono::hours(1)};
+};
+
+}  // namespace
+
 TEST_CASE("X15: a flood of connections is counted, not written", "[smtpd][attacks]") {
   tests::RecordingLog log;
-  class : public Clock {
-   public:
-    TimePoint now() const override { return {}; }
-    SteadyTime steady() const override { return at; }
-    SteadyTime at{std::chrono::hours(1)};
-  } clock;
+  SteadyClock clock;
   Loop loop(0);
   smtpd::LimitedLog limited(log, clock, loop.deadlines());
   const auto write = [&](const char* name, std::uint64_t times) {
@@ -248,12 +254,7 @@ TEST_CASE("X15: a flood of connections is counted, not written", "[smtpd][attack
 TEST_CASE("X15: the flood of one network hides no lines of another that are few",
           "[smtpd][attacks]") {
   tests::RecordingLog log;
-  class : public Clock {
-   public:
-    TimePoint now() const override { return {}; }
-    SteadyTime steady() const override { return at; }
-    SteadyTime at{std::chrono::hours(1)};
-  } clock;
+  SteadyClock clock;
   Loop loop(0);
   smtpd::LimitedLog limited(log, clock, loop.deadlines());
   const auto fail = [&](const std::string& client) {

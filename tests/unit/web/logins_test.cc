@@ -1,5 +1,7 @@
 #include "web/logins.h"
 
+#include "tests/unit/web/turned_clock.h"
+
 #include <catch2/catch.hpp>
 
 #include <algorithm>
@@ -10,16 +12,6 @@ using namespace postrider;
 using namespace postrider::web;
 
 namespace {
-
-class TurnedClock : public Clock {
- public:
-  TimePoint now() const override { return TimePoint(std::chrono::seconds(1000)); }
-  SteadyTime steady() const override { return now_; }
-  void advance(Duration by) { now_ += by; }
-
- private:
-  SteadyTime now_{std::chrono::hours(1)};
-};
 
 class KeptLog : public Log {
  public:

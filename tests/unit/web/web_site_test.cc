@@ -4,6 +4,7 @@
 
 #include "base/base64.h"
 #include "base/digest.h"
+#include "tests/unit/web/turned_clock.h"
 
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -19,16 +20,6 @@ using namespace postrider::web;
 namespace json = boost::json;
 
 namespace {
-
-class HandClock : public Clock {
- public:
-  TimePoint now() const override { return TimePoint(std::chrono::seconds(1000)); }
-  SteadyTime steady() const override { return now_; }
-  void advance(Duration by) { now_ += by; }
-
- private:
-  SteadyTime now_{std::chrono::hours(1)};
-};
 
 // Answers with lines that a test sets, and keeps what was asked.
 class FakePort : public ControlPort {
@@ -85,7 +76,7 @@ struct House {
   unsigned status(const Request& request) { return site.answer(request).status; }
 
   FakePort port;
-  HandClock clock;
+  TurnedClock clock;
   NullLog log;
   WebSite site;
 };
