@@ -19,6 +19,8 @@ DOMAINS = 5000 if scenario.FULL else 50
 DEADLINE = 1800 if scenario.FULL else wait.DEADLINE
 MOST_DELAY = 0.1  # of the client: its p99
 MOST_ANSWER = 0.1  # of `status`, of `queue count`, of `explain`
+MOST_SUMMARY = 1
+MOST_FIRST_PAGE = 0.05
 SAMPLES = 200 if scenario.FULL else 3  # the client's messages that a figure needs at least
 
 Shown = collections.namedtuple("Shown", "what seconds delays cpu memory load")
@@ -282,19 +284,39 @@ class LongQueue(scenario.Scenario):
         after = self.client.begun() - self.client_removed
         self.assertTrue(everything[0] + before <= counted <= everything[0] + after, counted)
 
-    def first_page(self):
+    def first_page(self, filters):
         """The reader goes as soon as it has the beginning."""
-        process = subprocess.Popen([str(daemon.BIN / "postrider"), "queue"], text=True, stdout=subprocess.PIPE,
-                                   env=self.server.environment())
+        process = subprocess.Popen([str(daemon.BIN / "postrider"), "queue", *filters], text=True,
+                                   stdout=subprocess.PIPE, env=self.server.environment())
         for _ in range(20):
             process.stdout.readline()
         process.kill()
         process.wait()
         process.stdout.close()
 
+    def summarize(self):
+        """In groups, whose sums are those of the queue, and what the sites are."""
+        everything = self.model.count()
+        domains = collections.Counter(one.partition("@")[2] for _, left in self.model.alive() for one in left)
+        for key in ("domain", "site", "sender", "client", "reason", "age"):
+            def summary():
+                *groups, last = map(json.loads, self.tool("queue", "summary", "--by", key, "--limit", "0", "--json"))
+                if key == "domain":
+                    found = {each["group"]["key"]: each["group"]["recipients"] for each in groups}
+                    self.assertEqual({name: found.get(name) for name in domains}, domains)
+                return last["summary"]["messages"], last["summary"]["recipients"]
+            self.with_client(f"queue summary --by {key}", summary, everything, limit=MOST_SUMMARY)
+            self.measured(f"queue summary --by {key}, as text", lambda: self.tool("queue", "summary", "--by", key),
+                          limit=MOST_SUMMARY)
+        for arguments in (("sites", "--json"), ("sites", "--trouble"), ("sites",)):
+            self.measured(" ".join(arguments), lambda: self.tool(*arguments), limit=MOST_SUMMARY)
+
     def leave(self):
         """What was asked for ends with its asker."""
-        self.measured("queue, first page", self.first_page, limit=MOST_ANSWER)
+        for filters in ((), ("--domain", long_mail.domain(7)), ("--from", long_mail.sender(7)),
+                        ("--status", "deferred"), ("--reply", "not today")):
+            self.measured("first page of queue " + " ".join(filters), lambda: self.first_page(filters),
+                          limit=MOST_FIRST_PAGE)
         for arguments in (("queue",), ("queue", "--to", "nobody@nowhere.example"),
                           ("queue", "count", "--to", "nobody@nowhere.example")):
             def kill():
@@ -413,6 +435,7 @@ class LongQueue(scenario.Scenario):
         self.settle("first attempts")
         self.measured("nothing", lambda: None)
         self.ask()
+        self.summarize()
         self.leave()
         self.together()
         self.try_changes()
