@@ -36,7 +36,7 @@ namespace {
 constexpr std::size_t kMostPassword = 4096;
 constexpr Duration kPauseAfterTrouble{1000};
 // Of what carries events: mail goes first where the processor is short.
-constexpr int kNiceness = 10;
+constexpr int kNiceness = 15;
 
 struct Served {
   std::string name;

@@ -33,14 +33,14 @@ void LoopThreads::make(unsigned count, const dns::ResolverSettings& settings, Lo
 void LoopThreads::start(BackgroundLog& log, std::function<void()> on_end) {
   for (auto& one : all_) {
     one->thread = std::thread([&one = *one, &log, on_end] { run(one, log, on_end); });
-    const auto name = "loop " + std::to_string(one->loop.number());
-    pthread_setname_np(one->thread.native_handle(), name.c_str());
   }
 }
 
 // An exception from a handler is a fault of ours. Going on could break promises; a restart keeps
 // them.
 void LoopThreads::run(LoopThread& one, BackgroundLog& log, const std::function<void()>& on_end) {
+  // By itself: of another thread it is a file below /proc, which is closed to us.
+  pthread_setname_np(::pthread_self(), ("loop " + std::to_string(one.loop.number())).c_str());
   try {
     one.loop.run();
   } catch (const std::exception& error) {

@@ -13,18 +13,17 @@ namespace {
 
 // The outbox wakes us; this is for what it does not see, such as a file that was put in its place.
 constexpr Duration kLook{10'000};
-// Behind a batch that was not full, so that under load the next one is: each costs a few syncs.
+// Behind a batch that was not full, so that under load the next one is.
 constexpr Duration kGather{50};
 // Mail goes first where the processor is short.
-constexpr int kNiceness = 10;
+constexpr int kNiceness = 15;
 
 }  // namespace
 
 SinkRunner::SinkRunner(events::PumpSettings settings, std::unique_ptr<events::Sink> sink,
                        const Clock& clock, Log& log)
-    : clock_(clock), sink_(std::move(sink)), pump_(std::move(settings), *sink_, log) {
+    : clock_(clock), sink_(std::move(sink)), pump_(std::move(settings), *sink_, clock, log) {
   thread_ = std::thread([this] { run(); });
-  pthread_setname_np(thread_.native_handle(), "event sink");
 }
 
 SinkRunner::~SinkRunner() {
@@ -69,6 +68,7 @@ void SinkRunner::stop() {
 }
 
 void SinkRunner::run() {
+  pthread_setname_np(::pthread_self(), "event sink");
   (void)::setpriority(PRIO_PROCESS, 0, kNiceness);  // of this thread alone
   for (;;) {
     const auto done = step();

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 
 namespace postrider::events {
 
@@ -13,14 +14,30 @@ Result<void> FileSink::write(const std::vector<std::string>& events) {
   std::string lines;
   for (const auto& event : events)
     lines.append(event).push_back('\n');
+  is_unsynced_ = true;
   auto done = write_all(file_, lines);
   if (done)
-    done = sync_file(file_);
-  if (!done) {
-    file_.reset();
-    return done.error().during("write " + path_);
-  }
-  return {};
+    return {};
+  close();
+  return done.error().during("write " + path_);
+}
+
+Result<void> FileSink::sync() {
+  if (!left_)
+    return std::exchange(left_, Result<void>());
+  if (!std::exchange(is_unsynced_, false))
+    return {};
+  auto done = sync_file(file_);
+  if (done)
+    return {};
+  file_.reset();
+  return done.error().during("write " + path_);
+}
+
+void FileSink::close() {
+  if (auto done = sync(); !done)
+    left_ = done;
+  file_.reset();
 }
 
 // Is what we have open still what has the name?
@@ -43,7 +60,9 @@ Result<void> FileSink::open_if_needed() {
       return same.error();
     if (*same)
       return {};
-    file_.reset();
+    close();
+    if (!left_)
+      return left_;
   }
   // O_NONBLOCK: a pipe that nobody reads would hold us for ever; it is refused below.
   constexpr int kFlags = O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;

@@ -88,6 +88,7 @@ class OutboxThread : public StoreThread<WaitingEvent> {
   std::vector<CloudEvent> batch_;
   std::size_t taken_ = 0;        // into the batch: some become no event
   std::int64_t batch_fact_ = 0;  // the newest in it
+  SteadyTime next_batch_{};      // at the earliest, unless it is full or waited for
   std::vector<CloudEvent> own_;  // of the outbox itself: losses, and its alarm
   std::uint64_t unread_ = 0;     // by somebody, when the outbox was closed
 };

@@ -8,13 +8,13 @@ namespace postrider::events {
 
 namespace {
 
-// As long as there is more; each costs a sync, and that many may come again after a crash.
-constexpr unsigned kPagesBeforeSave = 8;
+// As long as there is more: what was taken in that time may come again after a crash.
+constexpr Duration kBetweenSaves{250};
 
 }  // namespace
 
-Pump::Pump(PumpSettings settings, Sink& sink, Log& log)
-    : settings_(std::move(settings)), sink_(sink), log_(log) {}
+Pump::Pump(PumpSettings settings, Sink& sink, const Clock& clock, Log& log)
+    : settings_(std::move(settings)), sink_(sink), clock_(clock), log_(log) {}
 
 Pump::Step Pump::step() {
   const auto page = read();
@@ -29,7 +29,7 @@ Pump::Step Pump::step() {
     pass_over_lost(*page);
   if (page->events.empty()) {
     if (!reader_->is_replaced()) {
-      if (auto saved = unsaved_ > 0 ? save() : Result<void>(); !saved)
+      if (auto saved = save(); !saved)
         return failed(saved.error());
       error_.clear();
       return Step::idle;
@@ -46,10 +46,14 @@ Pump::Step Pump::step() {
       return failed(taken.error());
   }
   counters_.taken += events.size();
+  if (!unsaved_) {
+    unsaved_ = position_;
+    next_save_ = clock_.steady() + kBetweenSaves;
+  }
   // Known even if it cannot be saved: better once more after a crash than twice now.
   position_ = next;
   has_more_ = page->events.size() >= settings_.most;
-  if (++unsaved_ >= kPagesBeforeSave || !has_more_)
+  if (clock_.steady() >= next_save_)
     if (auto saved = save(); !saved)
       return failed(saved.error());
   error_.clear();
@@ -76,6 +80,8 @@ Result<OutboxReader::Page> Pump::read() {
   auto page = reader_->after(*position_, settings_.most, settings_.most_bytes);
   // From now on what goes before it was taken is lost.
   if (page && position_->outbox != page->outbox && !page->events.empty()) {
+    if (auto saved = save(); !saved)
+      return saved.error();
     position_ = Position{page->outbox, page->events.front().sequence - 1};
     if (auto saved = save_position(settings_.position, *position_); !saved)
       return saved.error();
@@ -101,6 +107,7 @@ std::vector<std::string> Pump::wanted(const OutboxReader::Page& page) {
 // Told once, however long the sink takes nothing of what follows.
 void Pump::pass_over_lost(const OutboxReader::Page& page) {
   counters_.lost += page.lost;
+  settle();
   position_->sequence += page.lost;
   (void)save_position(settings_.position, *position_);  // else told again after the next start
   log_.write(LogEvent(Level::error, "events_lost")
@@ -110,15 +117,26 @@ void Pump::pass_over_lost(const OutboxReader::Page& page) {
 }
 
 Result<void> Pump::save() {
+  if (!unsaved_)
+    return {};
+  if (auto synced = sink_.sync(); !synced) {
+    position_ = std::exchange(unsaved_, std::nullopt);
+    return synced;
+  }
   if (auto saved = save_position(settings_.position, *position_); !saved)
     return saved;
-  unsaved_ = 0;
+  unsaved_.reset();
   return {};
 }
 
+void Pump::go_to(Position position) {
+  settle();
+  unsaved_.reset();
+  position_ = std::move(position);
+}
+
 void Pump::settle() {
-  if (unsaved_ > 0)
-    (void)save();  // else it comes again
+  (void)save();  // else it comes again
 }
 
 // The outbox may have been set aside for another one: it is opened again.

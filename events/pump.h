@@ -1,7 +1,7 @@
 // Brings events from the outbox to one sink: a page at a time, in order, and not the next one
 // before this one has been taken. Each sink has a pump and a thread of its own, so none waits for
-// another. The position is saved after a page was taken, or a few where more are waiting: what comes
-// again after a crash has the same ids.
+// another. The position is saved when all has been taken, and four times a second while there is more,
+// for each time costs a few syncs: what comes again after a crash has the same ids.
 #pragma once
 
 #include "events/event_filter.h"
@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "base/time.h"
 
 #include <cstdint>
 #include <functional>
@@ -25,6 +26,9 @@ class Sink {
   // All of them, in this order, or an error; then the same come again. `id` names the batch, and is
   // the same when the same comes again. May block.
   virtual Result<void> deliver(const std::string& id, const std::vector<std::string>& events) = 0;
+  // What was delivered since the last time is on stable storage, as far as that is the sink's own; after
+  // an error all of it comes again. Called before a position is saved.
+  virtual Result<void> sync() { return {}; }
   // Any thread: what blocks fails soon, and so does all that comes later.
   virtual void stop() {}
 };
@@ -56,16 +60,16 @@ class Pump {
     std::uint64_t failures = 0;
   };
 
-  // Both outlive it.
-  Pump(PumpSettings settings, Sink& sink, Log& log);
+  // All three outlive it.
+  Pump(PumpSettings settings, Sink& sink, const Clock& clock, Log& log);
   Step step();
   const Counters& counters() const { return counters_; }
   const std::optional<Position>& position() const { return position_; }  // none: not read yet
   const std::string& error() const { return error_; }  // of the latest step; empty: it went well
   bool has_more() const { return has_more_; }          // behind what was moved last
   void settle();                                       // saves what is not saved yet, at the end
-  // Goes on from there. Saved with the next batch that is taken.
-  void go_to(Position position) { position_ = std::move(position); }
+  // Goes on from there. Saved with what is taken next.
+  void go_to(Position position);
 
  private:
   Result<OutboxReader::Page> read();
@@ -76,6 +80,7 @@ class Pump {
 
   PumpSettings settings_;
   Sink& sink_;
+  const Clock& clock_;
   Log& log_;
   std::optional<OutboxReader> reader_;
   std::optional<Position> position_;
@@ -83,7 +88,8 @@ class Pump {
   std::string error_;
   bool is_failing_ = false;
   bool has_more_ = false;
-  unsigned unsaved_ = 0;  // pages
+  std::optional<Position> unsaved_;  // before what was taken and is not saved yet
+  SteadyTime next_save_{};
 };
 
 }  // namespace postrider::events

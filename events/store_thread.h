@@ -71,12 +71,12 @@ class StoreThread {
 
   // niceness: where the processor is short, mail goes first.
   void begin(const char* name, int niceness) {
-    thread_ = std::thread([this, niceness] {
+    thread_ = std::thread([this, niceness, name] {
+      pthread_setname_np(::pthread_self(), name);
       if (niceness > 0)
         (void)::setpriority(PRIO_PROCESS, 0, niceness);  // of this thread alone
       run();
     });
-    pthread_setname_np(thread_.native_handle(), name);
   }
 
   // All that follows is called on the thread alone, but for store_counters().

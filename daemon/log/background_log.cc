@@ -5,6 +5,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <pthread.h>
 #include <string>
 #include <thread>
 #include <utility>
@@ -158,6 +159,7 @@ std::uint64_t BackgroundLog::State::write_out(const LogBatch& events, std::uint6
 }
 
 void BackgroundLog::State::run() {
+  pthread_setname_np(::pthread_self(), "log");
   LogBatch events;
   std::unique_lock lock(mutex);
   while (!stopping || !waiting.empty()) {

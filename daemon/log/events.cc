@@ -31,7 +31,6 @@ Events::Events() : arrived_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   POSTRIDER_ASSERT(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
   std::signal(SIGPIPE, SIG_IGN);
   thread_ = std::thread([this] { take_signals(); });
-  pthread_setname_np(thread_.native_handle(), "signals");
 }
 
 Events::~Events() {
@@ -41,6 +40,7 @@ Events::~Events() {
 }
 
 void Events::take_signals() {
+  pthread_setname_np(::pthread_self(), "signals");
   const auto set = handled_signals();
   for (;;) {
     const int number = sigwaitinfo(&set, nullptr);

@@ -3,6 +3,7 @@
 #include "queue/body_file.h"
 
 #include <algorithm>
+#include <pthread.h>
 
 namespace postrider::queue {
 
@@ -93,6 +94,7 @@ void Writer::stop() {
 }
 
 void Writer::run() {
+  pthread_setname_np(::pthread_self(), "queue");
   while (wait())
     process();
 }

@@ -39,6 +39,13 @@ std::string content(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+class HandClock : public Clock {
+ public:
+  TimePoint now() const override { return TimePoint(Duration(1'763'904'884'000)); }
+  SteadyTime steady() const override { return SteadyTime(time); }
+  Duration time{1000};
+};
+
 // Takes, or refuses, as it is told.
 class FakeSink : public Sink {
  public:
@@ -50,7 +57,12 @@ class FakeSink : public Sink {
       taken.push_back(decode(event)->to);
     return {};
   }
-  bool is_dead = false;
+  Result<void> sync() override {
+    synced = taken.size();
+    return can_sync ? Result<void>() : Error(Errc::refused, "sync the sink");
+  }
+  bool is_dead = false, can_sync = true;
+  std::size_t synced = 0;  // of what was taken, when it was asked last
   std::vector<std::string> ids, taken;
 };
 
@@ -77,6 +89,7 @@ struct Rig {
 
   TemporaryFolder folder;
   std::optional<Outbox> outbox;
+  HandClock clock;
   NullLog log;
 };
 
@@ -185,6 +198,8 @@ TEST_CASE("a file of lines survives its rotation and a cut line", "[sink]") {
   std::filesystem::resize_file(path, 0);  // copytruncate
   REQUIRE(sink.write({"5"}).has_value());
   CHECK(content(path) == "5\n");
+  CHECK(sink.sync().has_value());
+  CHECK(sink.sync().has_value());
 }
 
 TEST_CASE("what is not a regular file is refused, and never waited for", "[sink]") {
@@ -203,13 +218,13 @@ TEST_CASE("a pump brings all in order, and goes on where it was", "[sink]") {
   rig.add({"1@x", "2@x", "3@x", "4@x", "5@x"});
   FakeSink sink;
   {
-    Pump pump(rig.settings(), sink, rig.log);
+    Pump pump(rig.settings(), sink, rig.clock, rig.log);
     run(pump);
     CHECK(pump.step() == Pump::Step::idle);
     CHECK(pump.counters().taken == 5);
   }
   rig.add({"6@x"});
-  Pump pump(rig.settings(), sink, rig.log);
+  Pump pump(rig.settings(), sink, rig.clock, rig.log);
   run(pump);
   CHECK(sink.taken == std::vector<std::string>{"1@x", "2@x", "3@x", "4@x", "5@x", "6@x"});
 }
@@ -219,8 +234,8 @@ TEST_CASE("a dead sink gets the same batch again, and no other sink waits", "[si
   rig.add({"1@x", "2@x", "3@x"});
   FakeSink dead, well;
   dead.is_dead = true;
-  Pump slow(rig.settings("slow"), dead, rig.log);
-  Pump fast(rig.settings("fast"), well, rig.log);
+  Pump slow(rig.settings("slow"), dead, rig.clock, rig.log);
+  Pump fast(rig.settings("fast"), well, rig.clock, rig.log);
   CHECK(slow.step() == Pump::Step::failed);
   run(fast);
   CHECK(well.taken.size() == 3);
@@ -238,7 +253,7 @@ TEST_CASE("what a sink does not want is passed over, and not looked at again", "
   FakeSink sink;
   auto settings = rig.settings();
   settings.filter.domains = {"a"};
-  Pump pump(settings, sink, rig.log);
+  Pump pump(settings, sink, rig.clock, rig.log);
   run(pump);
   CHECK(sink.taken == std::vector<std::string>{"1@a", "3@a"});
   CHECK(pump.counters().passed == 3);
@@ -249,7 +264,7 @@ TEST_CASE("what was lost to a sink is counted once", "[sink]") {
   Rig rig;
   rig.add({"1@x", "2@x"});
   FakeSink sink;
-  Pump pump(rig.settings(), sink, rig.log);
+  Pump pump(rig.settings(), sink, rig.clock, rig.log);
   run(pump);
   std::vector<std::string> many(2000, "y@x");
   rig.add(many);
@@ -267,7 +282,7 @@ TEST_CASE("what was lost to a sink that takes nothing is told once too", "[sink]
   rig.add({"1@x"});
   FakeSink sink;
   {
-    Pump pump(rig.settings(), sink, rig.log);
+    Pump pump(rig.settings(), sink, rig.clock, rig.log);
     run(pump);
     rig.add(std::vector<std::string>(2000, "y@x"));
     REQUIRE(rig.outbox->trim(0, TimePoint(Duration(1'763'904'884'000))).value() > 0);
@@ -280,7 +295,7 @@ TEST_CASE("what was lost to a sink that takes nothing is told once too", "[sink]
     CHECK(pump.counters().lost == lost);
   }
   sink.is_dead = false;
-  Pump pump(rig.settings(), sink, rig.log);  // after a restart
+  Pump pump(rig.settings(), sink, rig.clock, rig.log);  // after a restart
   run(pump);
   CHECK(pump.counters().lost == 0);
   CHECK(pump.counters().taken > 0);
@@ -303,7 +318,7 @@ TEST_CASE("a reader that sees damage says so", "[sink]") {
   auto settings = rig.settings();
   int told = 0;
   settings.on_damage = [&] { ++told; };
-  Pump pump(settings, sink, rig.log);
+  Pump pump(settings, sink, rig.clock, rig.log);
   CHECK(pump.step() == Pump::Step::failed);
   CHECK(told == 1);
 }
@@ -314,7 +329,7 @@ TEST_CASE("what was lost to a sink before it took anything is told too", "[sink]
   FakeSink sink;
   sink.is_dead = true;
   for (int life = 0; life < 2; ++life) {
-    Pump pump(rig.settings(), sink, rig.log);
+    Pump pump(rig.settings(), sink, rig.clock, rig.log);
     CHECK(pump.step() == Pump::Step::failed);
     if (life == 0) {
       rig.add(std::vector<std::string>(2000, "y@x"));
@@ -325,25 +340,71 @@ TEST_CASE("what was lost to a sink before it took anything is told too", "[sink]
   }
 }
 
-TEST_CASE("while more is waiting, the position is not saved behind each batch", "[sink]") {
+TEST_CASE("while more is waiting, the position is saved four times a second", "[sink]") {
   Rig rig;
-  rig.add(std::vector<std::string>(20, "y@x"));
+  rig.add(std::vector<std::string>(40, "y@x"));
   FakeSink sink;
   const auto settings = rig.settings();
-  Pump pump(settings, sink, rig.log);
-  const auto saved = [&] { return read_position(settings.position); };
-  for (int i = 0; i < 7; ++i)
+  Pump pump(settings, sink, rig.clock, rig.log);
+  const auto saved = [&] { return read_position(settings.position)->sequence; };
+  for (int i = 0; i < 10; ++i)
     REQUIRE(pump.step() == Pump::Step::moved);
   CHECK(pump.has_more());
-  CHECK(saved()->sequence == 0);
+  CHECK(saved() == 0);
+  CHECK(sink.synced == 0);
+  rig.clock.time += Duration(249);
   REQUIRE(pump.step() == Pump::Step::moved);
-  CHECK(saved()->sequence == 16);
+  CHECK(saved() == 0);
+  rig.clock.time += Duration(1);
   REQUIRE(pump.step() == Pump::Step::moved);
-  CHECK(saved()->sequence == 16);
+  CHECK(saved() == 24);
+  CHECK(sink.synced == 24);
+  REQUIRE(pump.step() == Pump::Step::moved);
+  CHECK(saved() == 24);
   pump.settle();
-  CHECK(saved()->sequence == 18);
+  CHECK(saved() == 26);
+  CHECK(sink.synced == 26);
   run(pump);  // the last batch is full, and nothing is behind it
-  CHECK(saved()->sequence == 20);
+  CHECK(saved() == 40);
+  CHECK(sink.synced == 40);
+}
+
+TEST_CASE("what a sink cannot bring to the disk comes again", "[sink]") {
+  Rig rig;
+  rig.add({"1@x", "2@x", "3@x", "4@x", "5@x", "6@x"});
+  FakeSink sink;
+  const auto settings = rig.settings();
+  Pump pump(settings, sink, rig.clock, rig.log);
+  REQUIRE(pump.step() == Pump::Step::moved);
+  pump.settle();
+  CHECK(read_position(settings.position)->sequence == 2);
+  sink.can_sync = false;
+  REQUIRE(pump.step() == Pump::Step::moved);
+  REQUIRE(pump.step() == Pump::Step::moved);
+  CHECK(pump.step() == Pump::Step::failed);
+  CHECK(pump.error() == "sync the sink: refused");
+  CHECK(read_position(settings.position)->sequence == 2);
+  sink.can_sync = true;
+  run(pump);
+  CHECK(sink.taken == std::vector<std::string>{"1@x", "2@x", "3@x", "4@x", "5@x", "6@x", "3@x",
+                                               "4@x", "5@x", "6@x"});
+  CHECK(read_position(settings.position)->sequence == 6);
+}
+
+TEST_CASE("where a sink goes back to, it goes on from, whatever could not be saved", "[sink]") {
+  Rig rig;
+  rig.add({"1@x", "2@x", "3@x", "4@x"});
+  FakeSink sink;
+  const auto settings = rig.settings();
+  Pump pump(settings, sink, rig.clock, rig.log);
+  REQUIRE(pump.step() == Pump::Step::moved);
+  REQUIRE(pump.step() == Pump::Step::moved);
+  sink.can_sync = false;
+  pump.go_to({rig.outbox->name(), 1});
+  sink.can_sync = true;
+  run(pump);
+  CHECK(sink.taken == std::vector<std::string>{"1@x", "2@x", "3@x", "4@x", "2@x", "3@x", "4@x"});
+  CHECK(read_position(settings.position)->sequence == 4);
 }
 
 TEST_CASE("a sink that fails has its position saved", "[sink]") {
@@ -351,7 +412,7 @@ TEST_CASE("a sink that fails has its position saved", "[sink]") {
   rig.add(std::vector<std::string>(6, "y@x"));
   FakeSink sink;
   const auto settings = rig.settings();
-  Pump pump(settings, sink, rig.log);
+  Pump pump(settings, sink, rig.clock, rig.log);
   REQUIRE(pump.step() == Pump::Step::moved);
   sink.is_dead = true;
   REQUIRE(pump.step() == Pump::Step::failed);
@@ -361,12 +422,13 @@ TEST_CASE("a sink that fails has its position saved", "[sink]") {
 TEST_CASE("a sink waits for an outbox that is not made yet", "[sink]") {
   const TemporaryFolder folder;
   FakeSink sink;
+  HandClock clock;
   NullLog log;
   PumpSettings settings;
   settings.name = "one";
   settings.outbox = folder / "events.db";
   settings.position = folder / "one";
-  Pump pump(settings, sink, log);
+  Pump pump(settings, sink, clock, log);
   CHECK(pump.step() == Pump::Step::idle);
   std::ofstream(settings.outbox) << "";
   CHECK(pump.step() == Pump::Step::idle);
@@ -378,7 +440,7 @@ TEST_CASE("an outbox made again is read from its beginning", "[sink]") {
   Rig rig;
   rig.add({"1@x", "2@x", "3@x"});
   FakeSink sink;
-  Pump pump(rig.settings(), sink, rig.log);
+  Pump pump(rig.settings(), sink, rig.clock, rig.log);
   run(pump);
   rig.outbox.reset();
   REQUIRE(KeptDatabase::set_aside(rig.folder / "events.db").has_value());
@@ -395,7 +457,7 @@ TEST_CASE("a position that is not a position reads as none", "[sink]") {
   rig.add({"1@x"});
   std::ofstream(rig.folder / "one") << "rubbish\n";
   FakeSink sink;
-  Pump pump(rig.settings(), sink, rig.log);
+  Pump pump(rig.settings(), sink, rig.clock, rig.log);
   run(pump);
   CHECK(sink.taken == std::vector<std::string>{"1@x"});
 }
