@@ -19,7 +19,7 @@ DOMAINS = 5000 if scenario.FULL else 50
 DEADLINE = 1800 if scenario.FULL else wait.DEADLINE
 MOST_DELAY = 0.1  # of the client: its p99
 MOST_ANSWER = 0.1  # of `status`, of `queue count`, of `explain`
-MOST_SUMMARY = 1
+MOST_SUMMARY = max(1, MESSAGES / 500_000)  # of a million recipients
 MOST_FIRST_PAGE = 0.05
 SAMPLES = 200 if scenario.FULL else 3  # the client's messages that a figure needs at least
 
