@@ -271,7 +271,7 @@ function verbs(filters, counted, ids) {
   const body = { ...filters, ...(ids ? { id: ids } : {}), ...(everything ? { all: true } : {}) };
   const place = element("div", { class: "verbs", role: "group", "aria-label": "Changes" });
   const offer = () => place.replaceChildren(
-    element("span", { class: "quiet" }, everything ? "Everything:" : "These:"),
+    element("span", { class: "quiet" }, everything ? "Everything:" : ids?.length === 1 ? "This message:" : "These:"),
     ...["retry", "hold", "release", "bounce", "remove"].map((verb) =>
       element("button", { type: "button", onclick: () => rehearse(verb) }, verb)));
   const rehearse = async (verb) => {
@@ -336,11 +336,13 @@ async function message(parameters) {
 }
 
 function factTable(explained) {
+  const several = new Set(explained.facts.map((fact) => fact.address ?? "")).size > 1;
+  const of = several ? [["Address", "address"]] : []; // else it stands above already
   return [
     explained.attempts.length === 0 ? null : table([["When", "word"], ["Recipient", "address"], ["Answer", ""]],
       explained.attempts.map((one) => [when(one.at ?? one.when ?? 0), one.recipient ?? "", one.text ?? one.reason ?? JSON.stringify(one)]), ""),
-    table([["Address", "address"], ["What", "word"], ["How it is", ""]],
-      explained.facts.map((fact) => [fact.address ?? "", fact.what, fact.text]), "Nothing is known of it."),
+    table([...of, ["What", "word"], ["How it is", ""]],
+      explained.facts.map((fact) => [...of.map(() => fact.address ?? ""), fact.what, fact.text]), "Nothing is known of it."),
   ];
 }
 
