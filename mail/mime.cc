@@ -10,8 +10,8 @@ namespace postrider::mail::mime {
 
 namespace {
 
-constexpr std::size_t kMostBoundary = 70;  // RFC 2046 §5.1.1
-constexpr std::size_t kLine = 76;          // RFC 2045 §6.7, §6.8
+constexpr std::size_t kUsualBoundary = 70;  // RFC 2046 §5.1.1
+constexpr std::size_t kLine = 76;           // RFC 2045 §6.7, §6.8
 
 bool is_space(char c) {
   return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -88,7 +88,8 @@ void read_type(std::string_view value, EntityHeader& header) {
   if (type.empty() || !reader.take('/'))
     return;  // malformed counts as not given (RFC 2045 §5.2)
   header.type = type.append(1, '/').append(ascii_lower(reader.word()));
-  bool found = false;
+  header.types.push_back({header.type, {}, false});
+  auto& read = header.types.back();
   while (reader.take(';')) {
     const auto name = reader.word();
     if (!reader.take('='))
@@ -96,10 +97,13 @@ void read_type(std::string_view value, EntityHeader& header) {
     auto text = reader.word();
     if (!equals_ignoring_case(name, "boundary"))
       continue;
-    header.ambiguous = header.ambiguous || found;
-    found = true;
-    if (text.size() <= kMostBoundary)
-      header.boundary = std::move(text);
+    header.ambiguous = header.ambiguous || !read.boundaries.empty() || read.has_long_boundary;
+    read.has_long_boundary |= text.size() > kMostBoundary;
+    if (text.size() > kMostBoundary)
+      continue;
+    if (text.size() <= kUsualBoundary)
+      header.boundary = text;
+    read.boundaries.push_back(std::move(text));
   }
 }
 

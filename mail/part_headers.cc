@@ -10,8 +10,11 @@ namespace postrider::mail {
 
 namespace {
 
-// RFC 2046 §5.1.1 allows 70 octets of a boundary; those who break that are read, too.
-constexpr std::size_t kMostOfLine = 2048;
+// Of text that is searched for boundaries.
+constexpr std::size_t kMostOfLine = mime::kMostBoundary + 48;
+constexpr std::string_view kTooDeep = "parts are nested too deeply";
+constexpr std::string_view kLongSection = "the header of a part is too long";
+constexpr std::string_view kLongBoundary = "a boundary of parts is too long";
 
 std::string_view without_end(std::string_view line) {
   while (!line.empty() && (line.back() == '\n' || line.back() == '\r'))
@@ -39,13 +42,32 @@ PartHeaders::PartHeaders(std::string_view header) {
 void PartHeaders::enter(std::string_view section) {
   const auto entity = mime::read_entity_header(section);
   in_section_ = false;
-  if (entity.type.starts_with("multipart/") && !entity.boundary.empty() &&
-      boundaries_.size() < kMostDepth)
-    boundaries_.push_back(entity.boundary);
-  else if (is_whole_message(entity.type) && messages_ < kMostDepth) {
-    ++messages_;
-    in_section_ = true;
+  bool is_message = !entity.has_type && in_digest_;
+  const auto level = boundaries_.empty() ? 0 : boundaries_.back().level + 1;
+  for (const auto& [type, boundaries, has_long_boundary] : entity.types) {
+    is_message |= is_whole_message(type);
+    if (!type.starts_with("multipart/"))
+      continue;
+    if (has_long_boundary)
+      unseen_ = kLongBoundary;
+    for (const auto& boundary : boundaries) {
+      if (boundaries_.size() < kMostDepth)
+        boundaries_.push_back({boundary, level, type == "multipart/digest"});
+      else
+        unseen_ = kTooDeep;
+    }
   }
+  if (is_message)
+    enter_message();
+}
+
+void PartHeaders::enter_message() {
+  in_digest_ = false;
+  in_section_ = messages_ < kMostDepth;
+  if (in_section_)
+    ++messages_;
+  else
+    unseen_ = kTooDeep;
 }
 
 void PartHeaders::feed(std::string_view piece, const Sink& sink) {
@@ -80,27 +102,45 @@ void PartHeaders::take_line(std::string_view line, const Sink& sink) {
   if (!in_section_)
     return;
   const auto judged = judge_header_line(line, section_.empty());
-  if (!is_in_header(judged) || section_.size() + line.size() > kMostSection)
+  if (judged == HeaderLine::empty)
     return end_section(sink);
-  section_.append(line);
+  if (!is_in_header(judged))
+    return;
+  // The sections that are kept together are read as one.
+  const auto joint =
+      judged == HeaderLine::mailbox_line ? header_joint(judged, false) : std::string_view();
+  if (is_cut_ || section_.size() + joint.size() + line.size() > kMostSection)
+    unseen_ = kLongSection;
+  else
+    section_.append(joint).append(line);
 }
 
 bool PartHeaders::take_boundary(std::string_view line, const Sink& sink) {
   const auto word = without_padding(without_end(line)).substr(2);
-  for (auto depth = boundaries_.size(); depth > 0; --depth) {
-    const auto& boundary = boundaries_[depth - 1];
+  for (auto place = boundaries_.size(); place-- > 0;) {
+    const std::string_view boundary = boundaries_[place].text;
     const bool ends =
         word.size() == boundary.size() + 2 && word.ends_with("--") && word.starts_with(boundary);
     if (!ends && word != boundary)
       continue;
     if (in_section_)
       end_section(sink);
-    boundaries_.resize(ends ? depth - 1 : depth);
+    close(place, ends);
     messages_ = 0;
     in_section_ = !ends;
     return true;
   }
   return false;
+}
+
+// The parts within what this boundary divides are over.
+void PartHeaders::close(std::size_t place, bool ends) {
+  const auto level = boundaries_[place].level;
+  in_digest_ = !ends && boundaries_[place].is_digest;
+  while (boundaries_.back().level > level)
+    boundaries_.pop_back();
+  if (ends)
+    boundaries_.erase(boundaries_.begin() + static_cast<std::ptrdiff_t>(place));
 }
 
 void PartHeaders::end_section(const Sink& sink) {

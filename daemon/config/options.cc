@@ -387,7 +387,7 @@ const Option kOptions[] = {
     {"header_check.action", Text{HEADER_CHECK(action), check_header_action}, true, nullptr,
      "What follows: reject TEXT, hold TEXT, discard, warn TEXT (in the log), strip (the field goes), or prepend FIELD (one more stands above it)."},
     {"header_check.in", CHOICE(kHeaders, header_checks[i].in), false, nullptr,
-     "Which header: that of the message, or those of the parts inside, which are never changed."},
+     "Which header: that of the message, or those of the parts inside with the message's own fields Content-* and MIME-Version, which are never changed."},
     {"header_check.mail", TextList{HEADER_CHECK(mail), check_milter_mail, true}, false, nullptr,
      "Mail of which kind: mx and submission are listeners of that role, sendmail is mail of this machine's programs."},
 
@@ -621,7 +621,7 @@ constexpr Section kSections[] = {
     {"rewrite", false, one, nothing, "How addresses are changed when mail is taken."},
     {"dkim", false, one, nothing, "How mail is signed (DKIM)."},
     {"milter", true, milters, add_milter, "Programs that look at mail before it is taken, may change it, and have a say: milters, in this order."},
-    {"header_check", true, header_checks, add_header_check, "Patterns on header fields, in this order; a message that they cannot judge in time is asked for again later (450)."},
+    {"header_check", true, header_checks, add_header_check, "Patterns on header fields, in this order; a message that they cannot judge in time is asked for again later (451). One with a field of more than 100 KiB, or with parts nested more than 100 deep where patterns look at those, is refused."},
     {"route", true, routes, add_route, "Where other mail goes: the first route that matches, otherwise the domain's MX hosts."},
     {"site", true, sites, add_site, "What is known better of a set of mail hosts than can be found by trying; none is needed, and the first that matches counts."},
     {"events", true, event_sinks, add_event_sink, "Sinks of events: programs that hear what becomes of mail (postrider-events(7))."},

@@ -50,6 +50,7 @@ struct Looked {
   std::optional<std::size_t> ends;  // the rule that refuses or discards the message
   std::optional<std::size_t> hold;
   bool is_put_off = false;
+  bool is_too_long = false;  // a field
   std::string problem;
   std::chrono::steady_clock::duration spent{};
 };
@@ -69,13 +70,27 @@ struct Look {
   std::optional<std::size_t> first_match(std::string_view text, Looked& looked) const;
 };
 
-// As RFC 5322 §2.2.3 has it: line ends go, the white space behind them stays.
-std::string unfolded(std::string_view whole) {
-  std::string text;
-  for (const char c : whole.substr(0, HeaderCheckSettings::kMostOfField))
+// As readers see it. Line ends go, the white space behind them stays (RFC 5322 §2.2.3); white space
+// before the colon goes (§4.5).
+std::string unfolded(const mail::HeaderField& field) {
+  std::string text(field.name);
+  text += field.whole.starts_with(field.name) ? ":" : ": ";
+  for (const char c : field.value)
     if (c != '\r' && c != '\n')
       text.push_back(c);
   return text;
+}
+
+// The fields that describe the content, which are read as those of parts are.
+std::string content_fields(std::string_view section) {
+  std::string fields;
+  mail::HeaderScanner scanner(section);
+  mail::HeaderField field;
+  while (scanner.next(field))
+    if (equals_ignoring_case(field.name.substr(0, 8), "Content-") ||
+        equals_ignoring_case(field.name, "MIME-Version"))
+      fields += field.whole;
+  return fields;
 }
 
 Looked Look::operator()() const {
@@ -84,6 +99,9 @@ Looked Look::operator()() const {
   mail::HeaderScanner scanner(section);
   mail::HeaderField field;
   while (!looked.ends && !looked.is_put_off && scanner.next(field)) {
+    looked.is_too_long = field.whole.size() > HeaderCheckSettings::kMostOfField;
+    if (looked.is_too_long)
+      break;
     if (std::chrono::steady_clock::now() - began > may_take) {
       looked.is_put_off = true;
       looked.problem = "header checks take too long";
@@ -113,7 +131,7 @@ std::optional<std::size_t> Look::first_match(std::string_view text, Looked& look
 }
 
 void Look::judge(const mail::HeaderField& field, Looked& looked) const {
-  const auto text = unfolded(field.whole);
+  const auto text = unfolded(field);
   const auto found = first_match(text, looked);
   if (!found) {
     looked.section += field.whole;
@@ -168,6 +186,8 @@ class HeaderCheck final : public Filter {
     });
   }
   Task<Verdict> look(std::string section, bool of_parts, std::string* fresh);
+  Task<Verdict> look_at_parts();
+  Verdict beyond_limits(std::string_view problem) const;
   void tell(const Looked& looked) const;
 
   const std::shared_ptr<const HeaderCheckSettings> settings_;
@@ -228,6 +248,8 @@ Task<Verdict> HeaderCheck::look(std::string section, bool of_parts, std::string*
         {550, {5, 7, 1}, rule.text.empty() ? "Message refused by policy" : rule.text},
         "header_check[" + std::to_string(*looked.ends) + "]");
   }
+  if (looked.is_too_long)
+    co_return beyond_limits("a header field is too long");
   if (looked.is_put_off) {
     counters_.put_off.fetch_add(1, std::memory_order_relaxed);
     co_return Verdict::refuse({451, {4, 7, 1}, "Cannot check this message now"}, looked.problem);
@@ -237,12 +259,23 @@ Task<Verdict> HeaderCheck::look(std::string section, bool of_parts, std::string*
   co_return Verdict{};
 }
 
+// It would be no less if it came again.
+Verdict HeaderCheck::beyond_limits(std::string_view problem) const {
+  counters_.refused.fetch_add(1, std::memory_order_relaxed);
+  return Verdict::refuse({550, {5, 6, 0}, "Cannot check this message: " + std::string(problem)},
+                         "header_check: " + std::string(problem));
+}
+
 Task<Verdict> HeaderCheck::header(const mail::Envelope& envelope, std::string& section) {
   abort();
   from_ = envelope.sender;
   to_ = envelope.recipients.empty() ? std::string() : envelope.recipients.front().address;
   if (has_rules(true)) {
+    pending_ = content_fields(section);
     parts_.emplace(section);
+    auto verdict = co_await look_at_parts();
+    if (verdict.kind != Verdict::Kind::go_on)
+      co_return verdict;
     if (!parts_->has_parts())
       parts_.reset();
   }
@@ -257,15 +290,23 @@ Task<Verdict> HeaderCheck::header(const mail::Envelope& envelope, std::string& s
 
 Task<Verdict> HeaderCheck::body(std::string_view piece) {
   parts_->feed(piece, [this](std::string_view section) { pending_ += section; });
-  if (pending_.size() < kMostPending)
+  if (pending_.size() < kMostPending && parts_->unseen().empty())
     co_return Verdict{};
-  co_return co_await look(std::exchange(pending_, {}), true, nullptr);
+  co_return co_await look_at_parts();
+}
+
+// Those that were kept. Rules decide first, as they would without a limit.
+Task<Verdict> HeaderCheck::look_at_parts() {
+  auto verdict = co_await look(std::exchange(pending_, {}), true, nullptr);
+  if (verdict.kind == Verdict::Kind::go_on && !parts_->unseen().empty())
+    co_return beyond_limits(parts_->unseen());
+  co_return verdict;
 }
 
 Task<Verdict> HeaderCheck::end(Ending& ending) {
   if (parts_) {
     parts_->finish([this](std::string_view section) { pending_ += section; });
-    auto verdict = co_await look(std::exchange(pending_, {}), true, nullptr);
+    auto verdict = co_await look_at_parts();
     if (verdict.kind != Verdict::Kind::go_on)
       co_return verdict;
   }

@@ -1,10 +1,11 @@
 // Patterns on header fields, of messages and of the parts inside, and what follows from a match:
 // Postfix's header_checks and mime_header_checks.
 //
-// Each field is looked at unfolded, "Subject: some words", by the rules in their order; the first
-// that matches decides about it. Matching is bounded in steps for each field and in time for each
-// message, and runs on a pool: a message that would need more is put off (451), never let through
-// unseen. Fields are looked at up to kMostOfField octets.
+// Each field is looked at unfolded, "Subject: some words", without white space before its colon, by
+// the rules in their order; the first that matches decides about it. Matching is bounded in steps
+// for each field and in time for each message, and runs on a pool: a message that would need more is
+// put off (451), never let through unseen. One with a longer field, or with parts that are nested
+// deeper than can be looked at, is refused (550).
 #pragma once
 
 #include "base/net/blocking_pool.h"
@@ -24,7 +25,9 @@ struct HeaderRule {
   static constexpr std::uint8_t kMx = 1, kSubmission = 2, kSendmail = 4;
   enum class Action : std::uint8_t { reject, hold, discard, warn, strip, prepend };
   tables::Pattern pattern;
-  bool of_parts = false;                  // of the parts inside; else of the message
+  // Of the parts inside, and those of the message's own that describe its content (Content-*); else
+  // of the message.
+  bool of_parts = false;
   std::uint8_t mail = kMx | kSubmission;  // which it is asked about
   Action action = Action::warn;
   std::string text;  // the reply's, the reason's or the field's
@@ -36,10 +39,10 @@ Result<HeaderRule> parse_header_rule(std::string_view pattern, std::string_view 
                                      bool of_parts);
 
 struct HeaderCheckSettings {
-  static constexpr std::size_t kMostOfField = 16384;
+  static constexpr std::size_t kMostOfField = 102'400;
   std::vector<HeaderRule> rules;
   Duration time_limit{std::chrono::seconds(1)};  // of a message, of matching alone
-  tables::PatternLimits limits{20'000, 500, 512};
+  tables::PatternLimits limits{200'000, 500, 512};
 };
 
 // Since start, of all loops.

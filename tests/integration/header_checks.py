@@ -64,6 +64,41 @@ class HeaderChecks(scenario.Scenario):
         kept = PARTS.replace(b"setup.EXE", b"setup.txt")
         self.assertTrue(self.passed(server, kept).endswith(kept[len(HEAD):]))
 
+    def test_what_a_reader_takes_for_a_header(self):
+        server = self.checked(("/^From: .*evil/", "reject No evil"), ("/^X-Secret:/", "strip"),
+                              (r"/^Content-Type: .*name=.*\.exe/", "reject No programs", {"in": "mime"}))
+        evil = (550, "5.7.1 No evil")
+        for head in (b"From : a@evil.example\r\n", b"From\t \t: a@evil.example\r\n",
+                     b"From\t:\r\n (" + b"x" * 900 + b"\r\n " + (b"y" * 900 + b"\r\n ") * 100 + b") <a@evil.example>\r\n"):
+            reply = self.send(server, b"Subject: x\r\n" + head + b"\r\nx\r\n")
+            self.assertEqual((reply.code, reply.text), evil, head[:40])
+        self.assertNotIn(b"10.0.0.1", self.passed(server, PLAIN.replace(b"X-Secret:", b"x-secret \t:")))
+        # It passes on as it came: it may be signed.
+        odd = b"Subject : x\r\nFrom\t: ann@src.example\r\n\r\nx\r\n"
+        self.assertTrue(self.passed(server, odd).endswith(odd))
+        program = b"Content-Type: application/x; name=a.exe\r\n\r\nx\r\n"
+        nested = lambda depth: b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n)
+                                        for n in range(depth)) + program
+        for name, content in (("its own", program), ("60 deep", nested(60)), ("two types", nested(1).replace(
+                b"b0\r\n\r\n", b"b0\r\nContent-Type: text/plain\r\n\r\n")), ("junk", nested(1).replace(b"--b0\r\n", b"--b0\r\njunk\r\n"))):
+            reply = self.send(server, b"Subject: x\r\n" + content)
+            self.assertEqual((reply.code, reply.text), (550, "5.7.1 No programs"), name)
+
+    def test_what_is_beyond_the_limits_is_refused(self):
+        server = self.checked(("/^From: .*evil/", "reject No evil"), ("/name=evil/", "reject No programs", {"in": "mime"}))
+        long = HEAD + b"X-Long: x\r\n" + (b" " + b"y" * 900 + b"\r\n") * 120
+        deep = HEAD + b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n)
+                               for n in range(120)) + b"\r\nx\r\n"
+        part = PARTS.replace(b"Content-Type: text/plain\r\n", b"X-Long: x\r\n" + (b" " + b"y" * 900 + b"\r\n") * 200)
+        for number, (content, words) in enumerate(((long + b"\r\nx\r\n", "a header field is too long"), (deep, "parts are nested too deeply"),
+                               (part, "the header of a part is too long")), 1):
+            reply = self.send(server, content)
+            self.assertEqual((reply.code, reply.enhanced), (550, "5.6.0"), words)
+            self.assertIn(words, reply.text)
+            self.assertIn(words, server.wait_for_log("rejected", number)[-1]["problem"])
+        only_message = self.checked(("/^From: .*evil/", "reject No evil"))
+        self.assertEqual(self.send(only_message, deep).code, 250)
+
     def test_whose_mail(self):
         server = self.checked(("/^X-Secret:/", "reject On the network", {"mail": "mx"}),
                               ("/^X-Secret:/", "strip", {"mail": ["sendmail"]}))
