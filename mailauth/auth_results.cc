@@ -149,7 +149,7 @@ MethodResult dkim_result(const SignatureReport& report, std::size_t shown) {
 }
 
 bool was_read(const SignatureReport& report) {
-  return !report.domain.empty() || !report.data_text.empty();
+  return !report.is_left_out && (!report.domain.empty() || !report.data_text.empty());
 }
 
 // Reads by the grammar of RFC 8601 §2.2.
@@ -400,13 +400,18 @@ std::vector<MethodResult> dkim_results(const std::vector<SignatureReport>& repor
     return {{"dkim", "none"}};
   std::vector<MethodResult> results;
   const auto shown = data_shown(reports);
+  MethodResult unread;
   std::size_t others = 0;
   for (const auto& report : reports) {
-    if (was_read(report) || others++ == 0)
+    if (was_read(report))
       results.push_back(dkim_result(report, shown));
+    else if (others++ == 0)
+      unread = {"dkim", std::string(to_string(report.result)), {}, report.reason};
   }
   if (others > 1)
-    results.back().comment = std::to_string(others) + " signatures";
+    unread.comment = std::to_string(others) + " signatures";
+  if (others > 0)
+    results.push_back(std::move(unread));
   return results;
 }
 

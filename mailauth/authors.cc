@@ -237,10 +237,12 @@ class FieldReader {
       note("an address without a domain name");
     else if (std::find(domains.begin(), domains.end(), *name) != domains.end())
       return;
-    else if (domains.size() == kMostAuthorDomains)
+    else if (domains.size() == kMostAuthorDomains) {
       note("more than 8 domains");
-    else
+      authors_.too_many = true;
+    } else {
       domains.push_back(*name);
+    }
   }
 
   std::vector<Token> tokens_;

@@ -21,6 +21,8 @@ struct Authors {
   // Why these are not the domains of one well-formed From field (RFC 5322 §3.6.2); empty if they
   // are. For people; not escaped.
   std::string problem;
+  // There are more domains than kMostAuthorDomains, of which nothing is known.
+  bool too_many = false;
 
   bool are_well_formed() const { return problem.empty(); }
 };

@@ -1,5 +1,8 @@
 #include "mailauth/dkim_verify.h"
 
+#include "base/text.h"
+#include "mailauth/dns_name.h"
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -13,6 +16,25 @@ SignatureReport policy_report(std::string reason) {
   report.result = SignatureResult::policy;
   report.reason = std::move(reason);
   return report;
+}
+
+SignatureReport left_out(const std::string& domain) {
+  auto report = policy_report("too many signatures");
+  report.domain = domain;
+  report.is_left_out = true;
+  return report;
+}
+
+// How much the signature of a domain matters: 0 the most.
+int rank_of(const std::string& domain, const std::vector<std::string>& authors) {
+  int rank = 2;
+  for (const auto& author : authors) {
+    if (equals_ignoring_case(domain, author))
+      return 0;
+    if (may_be_one_organization(domain, author))
+      rank = 1;
+  }
+  return rank;
 }
 
 void settle(SignatureReport& report, SignatureResult result, std::string reason) {
@@ -48,19 +70,33 @@ void check_time_and_body(const Signature& signature, const BodyHashes& bodies, B
     return settle(report, SignatureResult::fail, "body hash did not verify");
 }
 
-DkimVerifier::DkimVerifier(const HeaderIndex& header, BodyHashes& bodies, DkimLimits limits)
+DkimVerifier::DkimVerifier(const HeaderIndex& header, BodyHashes& bodies, DkimLimits limits,
+                           const std::vector<std::string>& authors)
     : header_(header), bodies_(bodies), limits_(limits) {
   const auto& places = header.named("DKIM-Signature");
-  const auto read = std::min(places.size(), limits.most_verified);
-  unread_ = std::min(places.size(), limits.most_reported) - std::min(read, limits.most_reported);
+  const auto read = std::min(places.size(), limits.most_reported);
+  has_unread_ = places.size() > read;
   for (std::size_t i = 0; i < read; ++i) {
     Candidate candidate;
     candidate.place = places[i];
     candidate.signature = parse_signature(header.fields()[places[i]].value, SignatureKind::dkim);
-    if (candidate.signature.fault.empty())
-      candidate.body = bodies.add(candidate.signature.body_form, candidate.signature.length);
     candidates_.push_back(std::move(candidate));
   }
+  choose(authors);
+  for (auto& candidate : candidates_)
+    if (candidate.is_chosen && candidate.signature.fault.empty())
+      candidate.body = bodies.add(candidate.signature.body_form, candidate.signature.length);
+}
+
+// Among those that can be verified at all: the others cost nothing more.
+void DkimVerifier::choose(const std::vector<std::string>& authors) {
+  std::vector<std::pair<int, std::size_t>> ranked;
+  for (std::size_t i = 0; i < candidates_.size(); ++i)
+    if (candidates_[i].signature.fault.empty())
+      ranked.emplace_back(rank_of(candidates_[i].signature.domain, authors), i);
+  std::sort(ranked.begin(), ranked.end());
+  for (auto i = limits_.most_verified; i < ranked.size(); ++i)
+    candidates_[ranked[i].second].is_chosen = false;
 }
 
 // Everything that can be judged without a key, so that nothing is asked for in vain.
@@ -74,6 +110,8 @@ SignatureReport DkimVerifier::before_key(const Candidate& candidate, TimePoint n
 }
 
 Asking<SignatureReport> DkimVerifier::check(const Candidate& candidate, TimePoint now) const {
+  if (!candidate.is_chosen)
+    co_return left_out(candidate.signature.domain);
   auto report = before_key(candidate, now);
   if (report.result != SignatureResult::none)
     co_return report;
@@ -97,8 +135,8 @@ Asking<std::vector<SignatureReport>> DkimVerifier::verify(TimePoint now) const {
   for (const auto& candidate : candidates_)
     checks.push_back(check(candidate, now));
   auto reports = co_await all(std::move(checks));
-  for (std::size_t i = 0; i < unread_; ++i)
-    reports.push_back(policy_report("too many signatures"));
+  if (has_unread_)
+    reports.push_back(left_out({}));
   co_return reports;
 }
 

@@ -32,11 +32,13 @@ struct SignatureReport {
   std::vector<std::string> signed_fields;  // lower case
   bool testing = false;  // the domain tests its keys (t=y): to be treated as if it were not signed
   unsigned key_bits = 0;
+  bool is_left_out = false;  // not verified, for the sake of a limit
 };
 
 struct DkimLimits {
-  // Signatures from the top that are verified, each with one question to the DNS. The others are
-  // reported as policy without being read, up to most_reported in all.
+  // Signatures that are verified, each with one question to the DNS: the authors' own first, then
+  // those that may be of their organisations, then any, from the top. The others are reported as
+  // policy; those that are more than most_reported are not read, and have one report in common.
   std::size_t most_verified = 8;
   std::size_t most_reported = 50;
   // Whether a signature counts that leaves the end of the body unsigned (l=, RFC 6376 §8.2).
@@ -47,7 +49,9 @@ struct DkimLimits {
 class DkimVerifier {
  public:
   // header and bodies must outlive the verifier; adds its hashes to `bodies`, which was not fed.
-  DkimVerifier(const HeaderIndex& header, BodyHashes& bodies, DkimLimits limits = {});
+  // authors: the domains for which a signature is wanted, as read_authors() gives them.
+  DkimVerifier(const HeaderIndex& header, BodyHashes& bodies, DkimLimits limits = {},
+               const std::vector<std::string>& authors = {});
 
   // A report for each signature, from the top down; empty if there is none (dkim=none).
   // Rules that choices were left for: an expired signature fails; a time in the future is nothing;
@@ -61,7 +65,9 @@ class DkimVerifier {
     std::size_t place = 0;  // in the header
     Signature signature;
     BodyHashes::Id body = 0;
+    bool is_chosen = true;
   };
+  void choose(const std::vector<std::string>& authors);
   Asking<SignatureReport> check(const Candidate& candidate, TimePoint now) const;
   SignatureReport before_key(const Candidate& candidate, TimePoint now) const;
 
@@ -69,7 +75,7 @@ class DkimVerifier {
   const BodyHashes& bodies_;
   DkimLimits limits_;
   std::vector<Candidate> candidates_;
-  std::size_t unread_ = 0;
+  bool has_unread_ = false;
 };
 
 // The report of a signature before anything was checked.

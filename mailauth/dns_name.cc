@@ -67,6 +67,11 @@ bool is_within(std::string_view name, std::string_view domain) {
          name[name.size() - domain.size() - 1] == '.';
 }
 
+bool may_be_one_organization(std::string_view name, std::string_view other) {
+  return is_within(name, other) || is_within(other, name) ||
+         equals_ignoring_case(last_labels(name, 2), last_labels(other, 2));
+}
+
 std::string_view domain_of(std::string_view mailbox) {
   const auto at = mailbox.rfind('@');
   return at == std::string_view::npos ? std::string_view() : mailbox.substr(at + 1);

@@ -22,6 +22,8 @@ std::size_t count_labels(std::string_view name);
 std::string_view last_labels(std::string_view name, std::size_t count);
 // True also for the domain itself. Any case.
 bool is_within(std::string_view name, std::string_view domain);
+// Whether both may have one Organizational Domain, as far as the names say. Any case.
+bool may_be_one_organization(std::string_view name, std::string_view other);
 // Behind the last "@"; empty if there is none.
 std::string_view domain_of(std::string_view mailbox);
 

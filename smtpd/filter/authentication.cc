@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "mailauth/auth_results.h"
 #include "mailauth/authors.h"
+#include "mailauth/dns_name.h"
 #include "smtpd/filter/filter_log.h"
 
 #include <algorithm>
@@ -153,7 +154,8 @@ Task<Verdict> Checks::recipient(const mail::Recipient&) {
 Task<Verdict> Checks::header(const mail::Envelope&, std::string& section) {
   content_ = std::make_unique<Content>(section);
   if (settings_->checks_dkim())
-    content_->dkim.emplace(content_->header, content_->bodies);
+    content_->dkim.emplace(content_->header, content_->bodies, mailauth::DkimLimits(),
+                           mailauth::read_authors(content_->header).domains);
   if (settings_->arc)
     content_->arc.emplace(content_->header, content_->bodies);
   if (auto fresh = mailauth::without_forged_results(section, {settings_->authserv_id}))
@@ -242,6 +244,16 @@ Task<void> Checks::find_dmarc(Findings& findings, SteadyTime until) {
   co_await dmarc_->wait();
   findings.of_authors = dmarc_->result();
   findings.dmarc = mailauth::strictest(findings.of_authors);
+  findings.has_unseen_authors = authors.too_many;
+  if (authors.too_many)
+    findings.from_problem = authors.problem;
+  const auto signatures = findings.signatures.value_or(std::vector<SignatureReport>());
+  findings.has_unseen_signature =
+      std::any_of(signatures.begin(), signatures.end(), [&](const SignatureReport& each) {
+        const auto& author = findings.dmarc->author_domain;
+        return each.is_left_out &&
+               (each.domain.empty() || mailauth::may_be_one_organization(each.domain, author));
+      });
 }
 
 std::vector<mailauth::Identifier> Checks::identifiers(const Findings& findings) const {
@@ -264,7 +276,8 @@ Task<std::optional<Verdict>> Checks::judge(const Ending& ending, Findings& findi
   using mailauth::DmarcPolicy;
   if (!findings.dmarc || settings_->dmarc == Dmarc::report)
     co_return std::nullopt;
-  const auto wish = findings.dmarc->wish();
+  // RFC 9989 §11.5: with several authors the strictest wish counts, and an unknown one may be that.
+  const auto wish = findings.has_unseen_authors ? DmarcPolicy::reject : findings.dmarc->wish();
   if (wish == DmarcPolicy::none)
     co_return std::nullopt;
   const bool refuses = wish == DmarcPolicy::reject && settings_->dmarc == Dmarc::reject;
@@ -274,7 +287,7 @@ Task<std::optional<Verdict>> Checks::judge(const Ending& ending, Findings& findi
     co_return std::nullopt;
   }
   findings.disposition = Disposition::quarantine;
-  if (!refuses)
+  if (!refuses || (findings.has_unseen_signature && !findings.has_unseen_authors))
     co_return std::nullopt;
   if (!excepted)
     co_return Verdict::refuse({451, {4, 7, 1}, "Cannot check this message now"},
@@ -284,6 +297,12 @@ Task<std::optional<Verdict>> Checks::judge(const Ending& ending, Findings& findi
     co_return std::nullopt;
   }
   findings.disposition = Disposition::reject;
+  if (findings.has_unseen_authors)
+    co_return Verdict::refuse({550,
+                               {5, 7, 1},
+                               "Rejected: From names more than " +
+                                   std::to_string(mailauth::kMostAuthorDomains) + " domains"},
+                              findings.from_problem);
   const auto& author = findings.dmarc->author_domain;
   const auto whose = is_plain_domain(author) ? author : std::string("the author's domain");
   co_return Verdict::refuse({550, {5, 7, 1}, "Rejected by the DMARC policy of " + whose});
@@ -348,7 +367,10 @@ Task<std::optional<std::string>> Checks::exception(const Findings& findings) {
 ExceptionKeys Checks::exception_keys(const Findings& findings) const {
   const auto& author = findings.dmarc->author_domain;
   ExceptionKeys keys;
-  keys.plain = {facts_.client.address.str(), author};
+  keys.plain = {facts_.client.address.str()};
+  if (findings.has_unseen_authors)
+    return keys;
+  keys.plain.push_back(author);
   for (auto at = author.find('.'); at != std::string::npos; at = author.find('.', at + 1))
     keys.plain.push_back(author.substr(at));
   if (findings.chain && findings.chain->result == mailauth::ChainResult::pass) {

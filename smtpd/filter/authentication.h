@@ -87,7 +87,11 @@ struct Findings {
   std::optional<mailauth::ChainReport> chain;
   std::vector<mailauth::DmarcVerdict> of_authors;  // one for each domain in From
   std::optional<mailauth::DmarcVerdict> dmarc;     // the strictest
-  std::string from_problem;                        // why DMARC has no verdict
+  std::string from_problem;                        // why DMARC has no verdict, or no whole one
+  // From names more domains than are looked at. It counts as a failure with the strictest policy.
+  bool has_unseen_authors = false;
+  // A signature that might have been the author's was not verified: nothing is refused for that.
+  bool has_unseen_signature = false;
   bool is_report = false;  // it says of itself that it is an aggregate report
   Disposition disposition = Disposition::none;
   std::string exception;  // why it is milder than the domain wishes: the key, or "postmaster"

@@ -41,7 +41,8 @@ void checked(Log& log, const Facts& facts, mail::MessageId id, const Findings& f
   if (findings.chain)
     event.add("arc", to_string(findings.chain->result));
   if (findings.dmarc) {
-    event.add("dmarc", to_string(findings.dmarc->result));
+    event.add("dmarc", to_string(findings.has_unseen_authors ? mailauth::DmarcResult::permerror
+                                                             : findings.dmarc->result));
     event.add("author", findings.dmarc->author_domain);
     if (!findings.dmarc->policy_domain.empty())
       event.add("policy", to_string(findings.dmarc->applied));

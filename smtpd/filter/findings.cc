@@ -42,7 +42,7 @@ MethodResult spf_result(const mailauth::SpfVerdict& verdict, const char* identit
 }
 
 MethodResult dmarc_result(const Findings& findings) {
-  if (!findings.dmarc)
+  if (!findings.dmarc || findings.has_unseen_authors)
     return {"dmarc", "permerror", {}, findings.from_problem};
   const auto& verdict = *findings.dmarc;
   MethodResult result{"dmarc", std::string(to_string(verdict.result))};
@@ -72,8 +72,11 @@ mailauth::Treatment treatment_of(const Findings& findings, const mailauth::Dmarc
   } else if (findings.exception == "postmaster") {
     treatment.reason = OverrideReason::local_policy;
     treatment.comment = "to postmaster or abuse";
-  } else if (!findings.exception.empty()) {
+  } else if (!findings.exception.empty() || findings.has_unseen_authors) {
     treatment.reason = OverrideReason::local_policy;
+  } else if (findings.has_unseen_signature && verdict.wish() == mailauth::DmarcPolicy::reject) {
+    treatment.reason = OverrideReason::local_policy;
+    treatment.comment = "too many signatures";
   }
   return treatment;
 }

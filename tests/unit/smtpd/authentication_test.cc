@@ -198,6 +198,59 @@ TEST_CASE("fields that bear our name are removed, whatever they look like", "[au
   CHECK(checked.last().content == foreign + kPlain);
 }
 
+// N domains without a policy.
+std::string many_authors(int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i)
+    text += "a@d" + std::to_string(i) + ".mild.test,\r\n ";
+  return text;
+}
+
+TEST_CASE("more authors than are looked at count as a failure", "[authentication]") {
+  const auto mode = GENERATE(Dmarc::report, Dmarc::quarantine, Dmarc::reject);
+  Checked checked(all_checks(mode));
+  const auto message = "From: " + many_authors(9) + "b@strict.test\r\nSubject: x\r\n\r\nx\r\n";
+  const auto reply = checked.send(message);
+  if (mode == Dmarc::reject) {
+    CHECK(reply == "550 5.7.1 Rejected: From names more than 8 domains\r\n");
+    CHECK(checked.server->custody().kept().empty());
+  } else {
+    CHECK(reply.starts_with("250"));
+    CHECK(checked.results().back() == "dmarc=permerror");
+    CHECK((checked.last().trace.find("\r\nX-Postrider-Quarantine:") != std::string::npos) ==
+          (mode == Dmarc::quarantine));
+  }
+  CHECK(checked.server->log().wait_for("checked").at(0).value("dmarc") == "permerror");
+  CHECK(checked.send("From: " + many_authors(7) + "b@mild.test\r\n\r\nx\r\n").starts_with("250"));
+}
+
+TEST_CASE("an author's own signature is verified, whatever stands above it", "[authentication]") {
+  Checked checked;
+  auto message = signed_by("good.test", kPlain);
+  for (int i = 0; i < 8; ++i)
+    message = signed_by("lists.test", message);
+  CHECK(checked.send(message, "ann@bad.test").starts_with("250"));
+  CHECK(checked.results().back() == "dmarc=pass");
+}
+
+TEST_CASE("nothing is refused for a signature that was not verified", "[authentication]") {
+  Checked checked;
+  auto message = signed_by("good.test", kPlain);
+  auto broken = message.substr(0, message.find(kPlain));
+  broken.insert(broken.find(" b=") + 3, "AAAA");
+  for (int i = 0; i < 8; ++i)
+    message.insert(0, broken);
+  CHECK(checked.send(message, "ann@bad.test").starts_with("250"));
+  CHECK(checked.results().back() == "dmarc=fail");
+  CHECK(checked.last().trace.find("\r\nX-Postrider-Quarantine: DMARC (good.test)") !=
+        std::string::npos);
+  // Others' signatures excuse nothing.
+  auto foreign = kPlain;
+  for (int i = 0; i < 12; ++i)
+    foreign = signed_by("lists.test", foreign);
+  CHECK(checked.send(foreign, "ann@bad.test").starts_with("550"));
+}
+
 TEST_CASE("a failure of DMARC is treated as its domain and we wish", "[authentication]") {
   const auto mode = GENERATE(Dmarc::report, Dmarc::quarantine, Dmarc::reject);
   Checked checked(all_checks(mode));
