@@ -116,8 +116,8 @@ void Core::take_one(Lease lease) {
   const bool is_late = is_for_delivery && is_to_be_returned(*lease.message, context_.clock.now());
   if (is_late)
     lease.reason = Lease::Reason::expired;
-  if (lease.reason == Lease::Reason::delay_notice)
-    add_waits(lease);
+  if (!is_for_delivery && lease.reason != Lease::Reason::bounce)
+    add_waits(*lease.message, lease.recipients, Explainer::kUnusual);
   const auto handle = leases_.open(std::move(lease));
   if (is_for_delivery && !is_late)
     begin(handle);
@@ -126,19 +126,24 @@ void Core::take_one(Lease lease) {
   leases_.close(handle);
 }
 
-// What waits here for its site's rate, a connection or an answer, as listings say it.
-void Core::add_waits(Lease& lease) const {
+// What nothing was heard of yet: it waits for its site's rate, a connection or an answer, as
+// listings say it.
+void Core::add_waits(const mail::Message& message, std::vector<Lease::Recipient>& recipients,
+                     Duration least) const {
   std::vector<std::string> addresses;
   std::vector<Lease::Recipient*> waiting;
-  for (auto& one : lease.recipients)
-    if (one.last && one.last->text == queue::kBeingTried) {
-      addresses.push_back(lease.message->envelope.recipients[one.index].address);
+  for (auto& one : recipients)
+    if (!one.last || one.last->text == queue::kBeingTried) {
+      addresses.push_back(message.envelope.recipients[one.index].address);
       waiting.push_back(&one);
     }
-  const auto reasons = explainer_.reasons_of(addresses);
+  const auto reasons = explainer_.reasons_of(addresses, least);
   for (std::size_t i = 0; i < waiting.size(); ++i)
-    if (!reasons[i].empty())
+    if (!reasons[i].empty()) {
+      waiting[i]->last = mail::Outcome();
+      waiting[i]->last->status = {4, 4, 7};
       waiting[i]->last->text = reasons[i];
+    }
 }
 
 // Which domains are ours, and where others' mail goes, a database may have to say: this loop does
@@ -258,28 +263,62 @@ void Core::send_by(const RouteDecision& way, Job job) {
 }
 
 void Core::revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderWay answer) {
-  const auto in_hand = leases_.find(wanted);
-  if (!in_hand.empty()) {
-    for (const auto& [name, site] : sites_.all()) {
-      auto ready = site->ready.take_all();
-      leases_.reclaim(ready, in_hand);
-      for (auto& job : ready)
-        site->ready.add(std::move(job));
-      leases_.reclaim(site->refused, in_hand);
-    }
-    destinations_.reclaim(in_hand);
-    local_.reclaim(in_hand);
-    reclaim_unrouted(in_hand);
-  }
+  reclaim(leases_.find(wanted));
   answer(std::move(wanted));
 }
 
-void Core::reclaim_unrouted(const LeaseBook::Wanted& in_hand) {
+// Why it waits is known before it leaves.
+void Core::expire(std::vector<queue::Overdue> late) {
+  std::vector<queue::Revocation> wanted;
+  std::unordered_map<std::int64_t, queue::Overdue*> by_id;
+  for (auto& one : late) {
+    by_id.emplace(one.id.value, &one);
+    wanted.push_back({one.id, {}});
+    for (const auto& recipient : one.recipients)
+      wanted.back().recipients.push_back(recipient.index);
+  }
+  auto in_hand = leases_.find(wanted);
+  LeaseBook::LastKnown known;
+  for (const auto& [handle, of] : in_hand.leases) {
+    const auto& message = *leases_.lease(handle).message;
+    const auto [at, is_new] = known.try_emplace(message.id.value);
+    if (!is_new)
+      continue;
+    auto& recipients = by_id.at(message.id.value)->recipients;
+    add_waits(message, recipients, Duration(0));
+    for (auto& recipient : recipients)
+      if (recipient.last && recipient.last->text != queue::kBeingTried)
+        at->second.emplace(recipient.index, *std::move(recipient.last));
+  }
+  in_hand.end = [&](const Job& job) { leases_.expire(job, known); };
+  reclaim(in_hand);
+}
+
+void Core::reclaim(const LeaseBook::Wanted& wanted) {
+  if (wanted.leases.empty())
+    return;
+  for (const auto& [name, site] : sites_.all()) {
+    bool has_any = false;
+    site->ready.each([&](const Job& job) { has_any = has_any || wanted.has_any_of(job); });
+    if (has_any) {
+      auto ready = site->ready.take_all();
+      leases_.reclaim(ready, wanted);
+      for (auto& job : ready)
+        site->ready.add(std::move(job));
+    }
+    leases_.reclaim(site->refused, wanted);
+  }
+  destinations_.reclaim(wanted);
+  local_.reclaim(wanted);
+  reclaim_unrouted(wanted);
+}
+
+void Core::reclaim_unrouted(const LeaseBook::Wanted& wanted) {
   std::deque<Job> jobs;
-  for (const auto& [handle, wanted] : in_hand)
+  for (const auto& [handle, of] : wanted.leases)
     if (auto all = unrouted_.extract(handle))
       jobs.push_back(std::move(all.mapped()));
-  leases_.reclaim(jobs, in_hand);
+  leases_.reclaim(jobs, wanted);
   for (auto& job : jobs) {
     const auto handle = job.lease;
     unrouted_.emplace(handle, std::move(job));

@@ -46,6 +46,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void take(std::vector<queue::Lease> leases);
   // What no courier has in hand goes back to the queue, which knows what was wanted.
   void revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderWay answer);
+  // Of what waits, what is over ends; the queue asks again for what is under way.
+  void expire(std::vector<queue::Overdue> late);
   void drain(std::function<void()> on_done, Duration grace);
 
   void unblock(const std::string& domain_or_site) { destinations_.unblock(domain_or_site); }
@@ -59,14 +61,16 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   }
 
  private:
-  void add_waits(queue::Lease& lease) const;
+  void add_waits(const mail::Message& message, std::vector<queue::Lease::Recipient>& recipients,
+                 Duration least) const;
+  void reclaim(const LeaseBook::Wanted& wanted);
   void take_one(queue::Lease lease);
   void begin(std::uint64_t handle);
   Task<void> ask_tables(std::shared_ptr<Core> self, std::uint64_t handle,
                         std::vector<std::string> addresses);
   void route(std::uint64_t handle, const Router::Known& known, const Job* left = nullptr);
   void send_by(const RouteDecision& way, Job job);
-  void reclaim_unrouted(const LeaseBook::Wanted& in_hand);
+  void reclaim_unrouted(const LeaseBook::Wanted& wanted);
   void check_drained();
   void remember_soon();
   Task<void> remember(std::shared_ptr<Core> self, std::string file, std::string text);

@@ -48,6 +48,11 @@ void Dispatcher::revoke(std::vector<queue::Revocation> wanted, UnderWay answer) 
   });
 }
 
+void Dispatcher::expire(std::vector<queue::Overdue> late) {
+  core_->home().post(
+      [core = core_, late = std::move(late)]() mutable { core->expire(std::move(late)); });
+}
+
 void Dispatcher::configure(std::shared_ptr<const DeliverySettings> settings) {
   core_->home().post([core = core_, settings] { core->configure(settings); });
 }

@@ -119,6 +119,7 @@ class Dispatcher : public queue::Consumer {
   // The rest may be called on any thread. Callbacks run on the first loop.
   void take(std::vector<queue::Lease> leases) override;
   void revoke(std::vector<queue::Revocation> wanted, UnderWay answer) override;
+  void expire(std::vector<queue::Overdue> late) override;
   void configure(std::shared_ptr<const DeliverySettings> settings);  // from now on, for new work
   // What waits goes back untried; open transactions may end within the grace period, then
   // connections are closed. Every lease has been answered when it calls back. Call once.

@@ -25,9 +25,6 @@ const char* word(SiteHealth::State state) {
   return "open";
 }
 
-// From here on the answer says what mail waits for that is being tried.
-constexpr Duration kUnusual = std::chrono::seconds(5);
-
 std::string describe_mx(const dns::Answer<dns::Mx>& answer, const std::string& domain) {
   switch (answer.status) {
     case dns::Status::records:
@@ -167,16 +164,17 @@ std::vector<SiteStatus> Explainer::all_sites() const {
 }
 
 // A site's reason takes a look at all its mail in hand: once for all addresses that lead there.
-std::vector<std::string> Explainer::reasons_of(const std::vector<std::string>& addresses) const {
+std::vector<std::string> Explainer::reasons_of(const std::vector<std::string>& addresses,
+                                               Duration least) const {
   std::unordered_map<const Site*, std::string> known;
   std::vector<std::string> reasons;
   reasons.reserve(addresses.size());
   for (const auto& address : addresses) {
     std::string reason;
-    if (const auto* site = site_of(address, reason); site != nullptr) {
+    if (const auto* site = site_of(address, least, reason); site != nullptr) {
       const auto [at, is_new] = known.try_emplace(site);
       if (is_new)
-        at->second = reason_of(*site);
+        at->second = reason_of(*site, least);
       reason = at->second;
     }
     reasons.push_back(std::move(reason));
@@ -185,7 +183,8 @@ std::vector<std::string> Explainer::reasons_of(const std::vector<std::string>& a
 }
 
 // nullptr: none is known yet, and the reason is what is.
-const Site* Explainer::site_of(const std::string& address, std::string& reason) const {
+const Site* Explainer::site_of(const std::string& address, Duration least,
+                               std::string& reason) const {
   const mail::Recipient recipient{address, {}, {}};
   Router::Known known_ways;
   if (!router_.look_up(recipient, known_ways, true))
@@ -200,7 +199,7 @@ const Site* Explainer::site_of(const std::string& address, std::string& reason) 
     const auto* destination = destinations_.find(way);
     if (destination == nullptr)
       return nullptr;
-    if (waited(destination->waiting) >= kUnusual) {
+    if (!destination->waiting.empty() && waited(destination->waiting) >= least) {
       reason = "the mail hosts of " + way.domain + " are being looked up";
       return nullptr;
     }
@@ -218,7 +217,7 @@ Duration Explainer::in_hand_for(const Job& job) const {
   return std::chrono::duration_cast<Duration>(context_.steady() - leases_.taken(job.lease));
 }
 
-std::string Explainer::reason_of(const Site& site) const {
+std::string Explainer::reason_of(const Site& site, Duration least) const {
   if (site.health.state(context_.clock.now()) != SiteHealth::State::open)
     return site.health.why().reason();
   Duration busy{}, connecting{};
@@ -232,14 +231,14 @@ std::string Explainer::reason_of(const Site& site) const {
   const auto for_seconds = [](Duration time) {
     return " for " + std::to_string(time / std::chrono::seconds(1)) + " s";
   };
-  if (busy >= kUnusual)
+  if (busy > Duration() && busy >= least)
     return "a message is under way to " + site.name + for_seconds(busy);
-  if (connecting >= kUnusual)
+  if (connecting > Duration() && connecting >= least)
     return site.name + " has not answered yet, a connection is being tried" +
            for_seconds(connecting);
   Duration waiting{};
   site.ready.each([&](const Job& job) { waiting = std::max(waiting, in_hand_for(job)); });
-  if (waiting < kUnusual)
+  if (site.ready.all() == 0 || waiting < least)
     return {};
   if (!site.pace.may_send(0, context_.pace_time()))
     return site.name + " takes no more in that time: " +

@@ -20,12 +20,16 @@ class Explainer {
             Router& router, TlsDemands& tls, Destinations& destinations, const LocalMail& local,
             BlockingPool& pool);
 
+  // From here on the answer says what mail waits for that is being tried.
+  static constexpr Duration kUnusual = std::chrono::seconds(5);
+
   // Adds the sites, and those among them that are in trouble.
   void add_sites(Status& status) const;
   std::vector<SiteStatus> all_sites() const;  // by name
   // For each address what mail waits for that is in hand, before anything has failed; empty: all
-  // goes as usual.
-  std::vector<std::string> reasons_of(const std::vector<std::string>& addresses) const;
+  // goes as usual, or has not taken as long as `least`.
+  std::vector<std::string> reasons_of(const std::vector<std::string>& addresses,
+                                      Duration least = kUnusual) const;
   void start(std::string address, std::function<void(Explanation)> answer);
 
  private:
@@ -38,8 +42,8 @@ class Explainer {
   };
   static std::uint32_t count_idle(const Site& site);
   SiteStatus status_of(const Site& site) const;
-  const Site* site_of(const std::string& address, std::string& reason) const;
-  std::string reason_of(const Site& site) const;
+  const Site* site_of(const std::string& address, Duration least, std::string& reason) const;
+  std::string reason_of(const Site& site, Duration least = kUnusual) const;
   Duration waited(const std::deque<Job>& jobs) const;
   Duration in_hand_for(const Job& job) const;
   Task<void> explain(std::shared_ptr<void> alive, std::string address,

@@ -56,9 +56,9 @@ void count_protection(const Outcome& outcome, DeliveryTimings& timings) {
   counter.fetch_add(1, std::memory_order_relaxed);
 }
 
-Outcome expired(const mail::Message& message, const Lease::Recipient& recipient, TimePoint now) {
-  auto outcome = recipient.last.value_or(Outcome());
-  const auto last = recipient.last ? outcome.reason() : "it could not be tried";
+Outcome expired(const mail::Message& message, std::optional<Outcome> known, TimePoint now) {
+  const auto last = known ? known->reason() : "it could not be tried";
+  auto outcome = known ? *std::move(known) : Outcome();
   outcome.verdict = Verdict::bounce;
   outcome.stage = Stage::expired;
   outcome.status = {5, 4, 7};  // RFC 3463: delivery time expired
@@ -90,6 +90,7 @@ Outcome by_administrator(const Lease::Recipient& recipient) {
 queue::Record take_part(queue::Record& record) {
   queue::Record part;
   part.id = record.id;
+  part.lease = record.lease;
   part.partial = true;
   part.results = std::exchange(record.results, {});
   part.untried = std::exchange(record.untried, {});
@@ -115,6 +116,7 @@ std::optional<queue::Record> take_plain(const Lease& lease, queue::Record& recor
     return std::nullopt;
   queue::Record part;
   part.id = record.id;
+  part.lease = record.lease;
   part.partial = true;
   part.notices = std::exchange(record.notices, {});
   part.results.assign(std::move_iterator(results.begin()), std::move_iterator(plain_end));
@@ -146,6 +148,7 @@ std::uint64_t LeaseBook::open(Lease lease) {
     std::sort(all.begin(), all.end(), is_earlier);
   auto owned = std::make_unique<InHand>();
   owned->record.id = lease.message->id;
+  owned->record.lease = lease.number;
   owned->open = lease.recipients.size();
   owned->taken = context_.steady();
   owned->lease = std::move(lease);
@@ -162,21 +165,51 @@ LeaseBook::InHand& LeaseBook::in_hand(std::uint64_t handle) {
 void LeaseBook::give_up(std::uint64_t handle) {
   auto& given = in_hand(handle);
   const auto& lease = given.lease;
-  given.open = 0;
   for (const auto& recipient : lease.recipients) {
     if (lease.reason == Lease::Reason::delay_notice) {
       given.record.untried.push_back(recipient.index);
       continue;
     }
-    auto outcome = lease.reason == Lease::Reason::expired
-                       ? expired(*lease.message, recipient, context_.clock.now())
-                       : by_administrator(recipient);
+    if (lease.reason == Lease::Reason::expired) {
+      expire(given, recipient.index, recipient.last);
+      continue;
+    }
+    auto outcome = by_administrator(recipient);
     maillog::bounced(context_.log, *lease.message,
                      lease.message->envelope.recipients[recipient.index], outcome);
     ++counts_.bounced;
     given.record.results.push_back({recipient.index, std::move(outcome), {}});
   }
+  given.open = 0;
   given.record.delay_notice_sent = lease.reason == Lease::Reason::delay_notice;
+}
+
+void LeaseBook::expire(InHand& given, std::uint32_t index, std::optional<Outcome> last) {
+  const auto& message = *given.lease.message;
+  auto outcome = expired(message, std::move(last), context_.clock.now());
+  maillog::bounced(context_.log, message, message.envelope.recipients[index], outcome);
+  ++counts_.bounced;
+  given.record.results.push_back({index, std::move(outcome), {}});
+  --given.open;
+}
+
+void LeaseBook::expire(const Job& job, const LastKnown& known) {
+  auto& given = in_hand(job.lease);
+  const auto last_of = [&](std::uint32_t index) -> std::optional<Outcome> {
+    const auto found = known.find(given.record.id.value);
+    if (found == known.end() || !found->second.contains(index))
+      return std::nullopt;
+    return found->second.at(index);
+  };
+  for (const auto index : job.recipients) {
+    const auto refusal = std::find_if(job.refused.begin(), job.refused.end(),
+                                      [&](const auto& one) { return one.index == index; });
+    expire(given, index, refusal == job.refused.end() ? last_of(index) : refusal->outcome);
+    if (const auto twins = given.twins.extract(index))
+      for (const auto twin : twins.mapped())
+        expire(given, twin, last_of(twin));
+  }
+  record_soon(job.lease, given);
 }
 
 void LeaseBook::add_twin(std::uint64_t handle, std::uint32_t first, std::uint32_t index) {
@@ -431,8 +464,8 @@ void LeaseBook::add_onward(std::uint64_t handle, std::vector<queue::Submission> 
 void LeaseBook::reclaim(std::deque<Job>& jobs, const Wanted& wanted) {
   std::vector<Job> taken;
   for (auto& job : jobs) {
-    const auto found = wanted.find(job.lease);
-    if (found == wanted.end())
+    const auto found = wanted.leases.find(job.lease);
+    if (found == wanted.leases.end())
       continue;
     const auto& twins = in_hand(job.lease).twins;
     auto& recipients = found->second->recipients;
@@ -460,20 +493,21 @@ void LeaseBook::reclaim(std::deque<Job>& jobs, const Wanted& wanted) {
   std::erase_if(jobs, [](const Job& job) { return job.recipients.empty(); });
   for (const auto& job : taken) {
     log_refusals(*this, job);
-    put_back(job);
+    wanted.end(job);
     close(job.lease);
   }
 }
 
-LeaseBook::Wanted LeaseBook::find(std::vector<queue::Revocation>& wanted) const {
+LeaseBook::Wanted LeaseBook::find(std::vector<queue::Revocation>& wanted) {
   std::unordered_map<std::int64_t, queue::Revocation*> by_id;
   for (auto& one : wanted)
     by_id.emplace(one.id.value, &one);
-  Wanted by_handle;
+  Wanted found;
   for (const auto& [handle, given] : in_hand_)
-    if (const auto found = by_id.find(given->record.id.value); found != by_id.end())
-      by_handle.emplace(handle, found->second);
-  return by_handle;
+    if (const auto one = by_id.find(given->record.id.value); one != by_id.end())
+      found.leases.emplace(handle, one->second);
+  found.end = [this](const Job& job) { put_back(job); };
+  return found;
 }
 
 void LeaseBook::log_attempt(const JobEnd& end, const RecipientEnd& result) const {

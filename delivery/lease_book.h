@@ -38,7 +38,15 @@ class LeaseBook {
   struct Counts {  // recipients, since start
     std::uint64_t delivered = 0, deferred = 0, bounced = 0;
   };
-  using Wanted = std::unordered_map<std::uint64_t, queue::Revocation*>;  // by lease
+  // Recipients who wait for their turn in the hands of parts of the dispatcher, and are to leave.
+  struct Wanted {
+    std::unordered_map<std::uint64_t, queue::Revocation*> leases;
+    std::function<void(const Job&)> end;  // how they leave
+    bool has_any_of(const Job& job) const { return leases.contains(job.lease); }
+  };
+  // What was known of recipients whose time is over, by message and recipient.
+  using LastKnown =
+      std::unordered_map<std::int64_t, std::unordered_map<std::uint32_t, mail::Outcome>>;
 
   // on_flushed: called when records have gone to the queue.
   LeaseBook(DispatchContext& context, BlockingPool& pool, std::function<void()> on_flushed)
@@ -66,11 +74,13 @@ class LeaseBook {
   void add_onward(std::uint64_t handle, std::vector<queue::Submission> onward);
   // Answers the lease if all its recipients have ended. Requires: called behind each of the above.
   void close(std::uint64_t handle);
-  // The leases of these messages.
-  Wanted find(std::vector<queue::Revocation>& wanted) const;
-  // Puts back what is wanted of these jobs, and leaves in `wanted` what is not among them. What one
+  // The leases of these messages that are to be tried. What is wanted is put back.
+  Wanted find(std::vector<queue::Revocation>& wanted);
+  // Takes what is wanted from these jobs, and leaves in `wanted` what is not among them. What one
   // host has said of it is logged.
   void reclaim(std::deque<Job>& jobs, const Wanted& wanted);
+  // The lifetime of these is over.
+  void expire(const Job& job, const LastKnown& known);
   void log_attempt(const JobEnd& end, const RecipientEnd& result) const;
 
   bool has(std::uint64_t handle) const { return in_hand_.contains(handle); }
@@ -98,6 +108,7 @@ class LeaseBook {
   };
 
   InHand& in_hand(std::uint64_t handle);
+  void expire(InHand& given, std::uint32_t index, std::optional<mail::Outcome> last);
   void record_soon(std::uint64_t handle, InHand& in_hand);
   void record_known();
   void record_part(std::uint64_t handle, InHand& in_hand);

@@ -59,7 +59,8 @@ void LocalMail::on_ended(const Job& job, LocalResult result) {
 }
 
 void LocalMail::reclaim(const LeaseBook::Wanted& wanted) {
-  auto waiting = runner_->take_waiting([&](std::uint64_t lease) { return wanted.contains(lease); });
+  auto waiting =
+      runner_->take_waiting([&](std::uint64_t lease) { return wanted.leases.contains(lease); });
   leases_.reclaim(waiting, wanted);
   for (auto& job : waiting)
     runner_->add(std::move(job));

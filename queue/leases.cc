@@ -38,6 +38,8 @@ std::size_t count_of(const Counts& counts, const typename Counts::key_type& key)
 }  // namespace
 
 bool Leased::holds(std::uint32_t recipient) const {
+  if (reason == Lease::Reason::delay_notice)
+    return false;
   return recipients.empty() || std::binary_search(recipients.begin(), recipients.end(), recipient);
 }
 
@@ -81,7 +83,11 @@ void Leases::count(const Leased& leased, int sign) {
       fresh_by_lane_.erase(its);
   } else {
     add(due_);
+    if (leased.reason != Lease::Reason::due)
+      notices_ += static_cast<std::size_t>(sign);
   }
+  if (leased.landed)
+    count_deadline(leased, sign);
   using Place = Leased::Place;
   for (const auto domain : keys_of(leased, [](const Place& place) { return place.domain; }))
     add_to(by_domain_, domain, sign);
@@ -90,6 +96,30 @@ void Leases::count(const Leased& leased, int sign) {
   for (const auto& lane :
        keys_of(leased, [](const Place& place) { return std::pair(place.domain, place.lane); }))
     add_to(by_lane_, lane, sign);
+}
+
+void Leases::count_deadline(const Leased& leased, int sign) {
+  if (leased.deadline == kNever)
+    return;
+  const std::pair entry(leased.deadline, leased.message->id.value);
+  if (sign > 0)
+    landed_.insert(entry);
+  else
+    landed_.erase(entry);
+}
+
+void Leases::set_landed(Leased& leased, bool landed) {
+  if (std::exchange(leased.landed, landed) != landed)
+    count_deadline(leased, landed ? 1 : -1);
+}
+
+Leased* Leases::first_landed(std::int64_t due) {
+  return landed_.empty() || landed_.begin()->first > due ? nullptr
+                                                         : find({landed_.begin()->second});
+}
+
+std::int64_t Leases::next_landed() const {
+  return landed_.empty() ? kNever : landed_.begin()->first;
 }
 
 void Leases::add(Leased leased) {
@@ -182,7 +212,10 @@ void Leases::each(const std::function<void(const Leased&)>& visit) const {
 
 bool Leases::is_leased(mail::MessageId id) const {
   const std::lock_guard lock(mutex_);
-  return leased_.contains(id.value);
+  const auto [first, last] = leased_.equal_range(id.value);
+  return std::any_of(first, last, [](const auto& one) {
+    return one.second.reason != Lease::Reason::delay_notice;
+  });
 }
 
 bool Leases::is_leased(mail::MessageId id, std::uint32_t recipient) const {

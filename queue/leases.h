@@ -3,9 +3,11 @@
 #pragma once
 
 #include "queue/queue.h"
+#include "queue/store/rows.h"
 
 #include <map>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -13,7 +15,7 @@ namespace postrider::queue {
 
 // Some recipients of a message. It may be leased several times at once, for others each time: whom
 // one host keeps waiting holds up nobody else's retry. So a record is of the lease that holds those
-// whom it names.
+// whom it names. A delay notice keeps nobody from being tried: it names its recipients and holds none.
 struct Leased {
   struct Place {
     std::int64_t domain = 0;
@@ -23,7 +25,8 @@ struct Leased {
   std::uint64_t number = 0;  // never given twice
   Lease::Reason reason = Lease::Reason::due;
   std::shared_ptr<const mail::Message> message;
-  bool landed = false;                    // its row is still in `incoming`
+  bool landed = false;                    // its row is still in `incoming`; see set_landed()
+  std::int64_t deadline = kNever;         // of one that has landed, in the queue's time
   std::uint64_t lane = 0;                 // mail::sender_lane(), of fresh ones
   std::vector<std::uint32_t> recipients;  // sorted; empty: all of them
   std::vector<Place> places;              // of these recipients, in their order; only of due ones
@@ -65,6 +68,11 @@ class Leases {
   Usage fresh() const { return fresh_; }
   Usage fresh_of(std::uint64_t lane) const;  // one sender's
   Usage due() const { return due_; }
+  std::size_t notices() const { return notices_; }  // of due(), those that ask for no attempt
+  // What is leased as landed has no row with its deadline: it is found here.
+  void set_landed(Leased& leased, bool landed);
+  Leased* first_landed(std::int64_t due);  // null: none has its deadline by then
+  std::int64_t next_landed() const;        // kNever: none has one
   void each(const std::function<void(const Leased&)>& visit) const;
   // Leases with recipients there.
   std::size_t of_domain(std::int64_t domain) const;
@@ -73,7 +81,7 @@ class Leases {
   // Recipients of due work of a message, by domain.
   std::unordered_map<std::int64_t, std::size_t> places_of(mail::MessageId id) const;
 
-  // Any thread.
+  // Any thread. Whether it is to be tried, or to be returned.
   bool is_leased(mail::MessageId id) const;
   bool is_leased(mail::MessageId id, std::uint32_t recipient) const;
   std::size_t messages() const;
@@ -81,6 +89,7 @@ class Leases {
 
  private:
   void count(const Leased& leased, int sign);
+  void count_deadline(const Leased& leased, int sign);
   std::size_t cost_of(const Leased& leased) const;
 
   mutable std::mutex mutex_;  // held for changes of leased_, and for looks from other threads
@@ -92,6 +101,8 @@ class Leases {
   Usage fresh_;
   std::unordered_map<std::uint64_t, Usage> fresh_by_lane_;
   Usage due_;
+  std::size_t notices_ = 0;
+  std::set<std::pair<std::int64_t, std::int64_t>> landed_;  // deadline and message
 };
 
 }  // namespace postrider::queue

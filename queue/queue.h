@@ -115,6 +115,7 @@ struct Lease {
   Reason reason = Reason::due;
   std::shared_ptr<const mail::Message> message;
   std::vector<Recipient> recipients;
+  std::uint64_t number = 0;  // never given twice; its Records name it
 };
 
 struct Record {
@@ -126,6 +127,7 @@ struct Record {
     std::string line = {};  // encode_line() of the attempt; empty: one is made of the outcome
   };
   mail::MessageId id;
+  std::uint64_t lease = 0;  // its number; 0: the one that holds the first whom this names
   std::vector<Result> results;
   std::vector<std::uint32_t> untried;      // back to the queue unchanged (blocked site, stop)
   std::vector<std::string> untried_lines;  // encode_line() of why some of these wait
@@ -154,6 +156,13 @@ struct Revocation {
   std::vector<std::uint32_t> recipients;
 };
 
+// The time of a message is over, and these of its recipients are leased to be tried. last: as for a
+// notice; kBeingTried (queue/listed_reasons.h) where nothing has been heard of them.
+struct Overdue {
+  mail::MessageId id;
+  std::vector<Lease::Recipient> recipients;
+};
+
 // Implemented by delivery. Called on the queue thread with whole batches: only post and return.
 class Consumer {
  public:
@@ -165,6 +174,9 @@ class Consumer {
   virtual void revoke(std::vector<Revocation> wanted, UnderWay answer) {
     answer(std::move(wanted));
   }
+  // Those who wait for their turn end now, as a lease that has expired; who is under way ends as
+  // that ends. Asked again while some are left.
+  virtual void expire(std::vector<Overdue>) {}
 };
 
 struct Filter {

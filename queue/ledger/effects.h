@@ -17,6 +17,7 @@ struct BodyCheck {
 // What follows from a transaction once it is committed, or must be undone if it is not.
 struct Effects {
   std::vector<Lease> leases;           // to delivery; taken back if the commit fails
+  std::vector<Overdue> overdue;        // what delivery is to end, as far as it waits
   std::vector<BodyCheck> checks;       // of leases whose content is in a file: before they go out
   std::vector<Leases::Node> ended;     // put back if the commit fails
   std::vector<std::string> files;      // bodies that have no row any more

@@ -60,6 +60,8 @@ Result<void> Intake::submit(const Submission& submission, std::string_view head,
   leased.reason = Lease::Reason::fresh;
   leased.message = message;
   leased.landed = true;
+  leased.deadline = new_row(state_, *message).deadline;
+  look_.expect(leased.deadline);
   leased.lane = lane;
   std::vector<Lease::Recipient> recipients(message->envelope.recipients.size());
   for (std::uint32_t i = 0; i < recipients.size(); ++i)
@@ -168,7 +170,7 @@ Result<void> Intake::follow_landed() {
     return landed.error();
   for (const auto id : state_.leases.ids())
     if (auto* leased = state_.leases.find(id); leased != nullptr && leased->landed)
-      leased->landed = std::binary_search(landed->begin(), landed->end(), id);
+      state_.leases.set_landed(*leased, std::binary_search(landed->begin(), landed->end(), id));
   return {};
 }
 

@@ -5,6 +5,9 @@
 // all, two a third each, so there is always room for one that was idle. A site that failed gets one
 // probe.
 //
+// The times of messages go by themselves, whoever has the mail: a delay notice names those in hand,
+// too, and delivery is asked to end what has waited there for too long.
+//
 // A message for very many recipients is handed out in parts, each by a lease of its own; what is out
 // of it at one time is limited as a whole and for each domain, and the next part goes out when some
 // of that has ended.
@@ -39,7 +42,14 @@ class Leasing {
   bool has_room(const Budget& budget) const;
   std::size_t share(const Budget& budget, std::size_t out, bool is_probed) const;
   Result<void> lease_deadlines(Budget& budget, Effects& effects);
+  Result<void> land_late(Effects& effects);
   Result<void> lease_deadline(mail::MessageId id, Effects& effects);
+  Result<void> tell_of_delay(mail::MessageId id, const MessageRow& row,
+                             std::span<const RecipientRow> waiting, Effects& effects);
+  Result<void> end_late(mail::MessageId id, Lease::Reason reason,
+                        std::span<const RecipientRow> wanted, Effects& effects);
+  Result<void> lease_notice(mail::MessageId id, Lease::Reason reason, const StoredMessage& message,
+                            std::span<const RecipientRow> wanted, Effects& effects);
   Result<std::optional<mail::Outcome>> reason_of(mail::MessageId id, const RecipientRow& recipient,
                                                  Lease::Reason notice);
   Result<void> lease_site(std::int64_t site, Budget& budget, Effects& effects);

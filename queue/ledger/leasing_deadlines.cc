@@ -10,7 +10,12 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr std::int64_t kInHand = 60'000;  // before it is looked at again, if no lease ends before
+// Before it is looked at again, if no lease ends before: what is being told of, and what was to end
+// and was under way.
+constexpr std::int64_t kInHand = 60'000;
+constexpr std::int64_t kOverdue = 5'000;
+constexpr std::size_t kDeadlinesAtOnce = 128;  // in one transaction
+constexpr std::size_t kAside = 64;             // leases that end at once
 
 mail::Outcome being_tried() {
   mail::Outcome outcome;
@@ -34,24 +39,47 @@ bool is_expiring_now(const RecipientRow& row) {
 
 }  // namespace
 
+// What came fresh gets its row, so that its time is found as that of all others.
+Result<void> Leasing::land_late(Effects& effects) {
+  for (std::size_t moved = 0; moved < kDeadlinesAtOnce; ++moved) {
+    auto* late = state_.leases.first_landed(state_.now());
+    if (late == nullptr)
+      break;
+    if (auto done = move_leased(state_, *late, effects); !done)
+      return done.error();
+  }
+  look_.expect(state_.leases.next_landed());
+  return {};
+}
+
+// At most half of what is free, so that a wave of expiries leaves room for delivery; and some in any
+// case, for what fills the room may wait for long.
 Result<void> Leasing::lease_deadlines(Budget& budget, Effects& effects) {
-  // At most half, so that a wave of expiries leaves room for delivery.
+  if (auto done = land_late(effects); !done)
+    return done.error();
   const auto out = state_.leases.due().messages;
   const auto limit = std::min(budget.messages, budget.now);
-  const auto most = limit > out ? (limit - out + 1) / 2 : 0;
+  const auto half = limit > out ? (limit - out + 1) / 2 : 0;
+  const auto aside = std::min(kAside, budget.messages / 8);
+  const auto most = std::max(half, aside - std::min(aside, state_.leases.notices()));
   bool more = false;
-  auto due = state_.store->due().deadlines(state_.now(), most, more);
+  auto due = state_.store->due().deadlines(state_.now(), kDeadlinesAtOnce, more);
   if (!due)
     return due.error();
+  const auto before = effects.leases.size();
+  bool is_asked = false;
   for (const auto id : *due) {
-    if (!has_room(budget)) {
-      more = true;
-      break;
+    if (effects.leases.size() - before >= most) {
+      stopped_at_limit_ = true;
+      return {};
     }
     if (auto done = lease_deadline(id, effects); !done)
       return done.error();
+    is_asked = is_asked || !effects.overdue.empty();
   }
   stopped_at_limit_ = stopped_at_limit_ || more;
+  if (more && is_asked)
+    look_.at_once();
   return {};
 }
 
@@ -67,6 +95,8 @@ Result<std::optional<mail::Outcome>> Leasing::reason_of(mail::MessageId id,
   const auto& known = trouble->empty() ? recipient.last : *trouble;
   auto decoded = known.empty() ? Error(Errc::not_found, "") : decode_outcome(known);
   auto last = decoded ? Reason(*std::move(decoded)) : Reason();
+  if (last && recipient.next_attempt <= state_.now() && is_kept_for_sender(*last))
+    last.reset();
   if (state_.leases.is_leased(id, recipient.index))
     return last ? last : Reason(being_tried());
   if ((last && notice != Lease::Reason::delay_notice) || state_.pauses.is_empty())
@@ -90,7 +120,7 @@ Result<std::vector<RecipientRow>> Leasing::load_wanted(mail::MessageId id, const
     return counts.error();
   const auto wanted = counts->bouncing > 0 ? RecipientState::bouncing : RecipientState::queued;
   std::vector<RecipientRow> found;
-  std::size_t free = 0;
+  std::size_t free = 0, in_hand = 0;
   std::uint32_t from = 0;
   for (bool more = true; more && free < kMostTogether;) {
     auto page = state_.store->messages().load_alive(id, from, kMostTogether);
@@ -100,9 +130,10 @@ Result<std::vector<RecipientRow>> Leasing::load_wanted(mail::MessageId id, const
     for (auto& each : *page) {
       from = each.index + 1;
       const bool is_free = !state_.leases.is_leased(id, each.index);
-      if (each.state != wanted || free == kMostTogether || (!is_free && found.size() > free))
+      auto& count = is_free ? free : in_hand;
+      if (each.state != wanted || count == kMostTogether)
         continue;
-      free += is_free ? 1 : 0;
+      ++count;
       found.push_back(std::move(each));
     }
   }
@@ -120,64 +151,110 @@ Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
   auto alive = load_wanted(id, **row);
   if (!alive)
     return damaged_.hold_or_wait(id, alive.error(), effects);
-  const bool has_bouncing = std::any_of(alive->begin(), alive->end(), [&](const auto& recipient) {
-    return recipient.state == RecipientState::bouncing &&
-           !state_.leases.is_leased(id, recipient.index);
+  const auto is_in_hand = [&](const RecipientRow& recipient) {
+    return state_.leases.is_leased(id, recipient.index);
+  };
+  const auto any = [&](const auto& is_so) {
+    return std::any_of(alive->begin(), alive->end(), is_so);
+  };
+  const bool has_bouncing = any([&](const RecipientRow& recipient) {
+    return recipient.state == RecipientState::bouncing && !is_in_hand(recipient);
   });
   // What an administrator ended is not a time of the message: it is set again when that is
   // recorded.
-  const bool is_bouncing_in_hand = std::any_of(
-      alive->begin(), alive->end(),
-      [&](const auto& recipient) { return recipient.state == RecipientState::bouncing; });
-  if (!has_bouncing && is_bouncing_in_hand)
+  if (!has_bouncing && any([](const RecipientRow& recipient) {
+        return recipient.state == RecipientState::bouncing;
+      }))
     return state_.store->messages().set_deadline(id, state_.now() + kInHand);
-  const auto wanted = has_bouncing ? RecipientState::bouncing : RecipientState::queued;
   // Of those that an administrator ended, first those whose lifetime he ended; the rest have their
   // own notice.
-  const bool is_expiring =
-      has_bouncing && std::any_of(alive->begin(), alive->end(), [&](const auto& recipient) {
-        return is_expiring_now(recipient) && !state_.leases.is_leased(id, recipient.index);
-      });
-  Leased leased;
-  leased.reason = is_expiring                       ? Lease::Reason::expired
-                  : has_bouncing                    ? Lease::Reason::bounce
-                  : (*row)->expires <= state_.now() ? Lease::Reason::expired
-                                                    : Lease::Reason::delay_notice;
-  std::vector<Lease::Recipient> recipients, in_hand;
-  bool is_any_in_hand = false;
-  for (const auto& recipient : *alive) {
-    // Who is in hand comes to an end there, but the sender hears of all who wait.
-    const bool is_in_hand = state_.leases.is_leased(id, recipient.index);
-    is_any_in_hand = is_any_in_hand || is_in_hand;
-    if (recipient.state != wanted || is_expiring_now(recipient) != is_expiring ||
-        (is_in_hand && leased.reason != Lease::Reason::delay_notice))
-      continue;
-    auto last = reason_of(id, recipient, leased.reason);
-    if (!last)
-      return last.error();
-    (is_in_hand ? in_hand : recipients)
-        .push_back({recipient.index, recipient.attempts, *std::move(last), {}});
-    if (!is_in_hand)
-      leased.recipients.push_back(recipient.index);
-  }
-  if (leased.recipients.empty())
-    return state_.store->messages().set_deadline(id,
-                                                 is_any_in_hand ? state_.now() + kInHand : kNever);
+  const bool is_expiring = has_bouncing && any([&](const RecipientRow& recipient) {
+                             return is_expiring_now(recipient) && !is_in_hand(recipient);
+                           });
+  const auto reason = is_expiring                       ? Lease::Reason::expired
+                      : has_bouncing                    ? Lease::Reason::bounce
+                      : (*row)->expires <= state_.now() ? Lease::Reason::expired
+                                                        : Lease::Reason::delay_notice;
+  std::erase_if(*alive, [&](const RecipientRow& recipient) {
+    const auto wanted = has_bouncing ? RecipientState::bouncing : RecipientState::queued;
+    return recipient.state != wanted || is_expiring_now(recipient) != is_expiring;
+  });
+  if (alive->empty())
+    return state_.store->messages().set_deadline(id, kNever);
+  return reason == Lease::Reason::delay_notice ? tell_of_delay(id, **row, *alive, effects)
+                                               : end_late(id, reason, *alive, effects);
+}
+
+// Of all who wait, whoever has them: nobody is kept from being tried by it.
+Result<void> Leasing::tell_of_delay(mail::MessageId id, const MessageRow& row,
+                                    std::span<const RecipientRow> waiting, Effects& effects) {
   auto message = load_leased(id);
   if (!message)
     return damaged_.hold_or_wait(id, message.error(), effects);
-  if (leased.reason == Lease::Reason::delay_notice) {
-    const auto deadline = deadline_of(state_, *message->message, **row);
-    if (deadline > state_.now())
-      return state_.store->messages().set_deadline(id, deadline);
+  const auto deadline = deadline_of(state_, *message->message, row);
+  if (deadline > state_.now())
+    return state_.store->messages().set_deadline(id, deadline);
+  // Should the notice be lost.
+  if (auto done =
+          state_.store->messages().set_deadline(id, std::min(state_.now() + kInHand, row.expires));
+      !done)
+    return done.error();
+  return lease_notice(id, Lease::Reason::delay_notice, *message, waiting, effects);
+}
+
+// Who is in hand to be tried ends there.
+Result<void> Leasing::end_late(mail::MessageId id, Lease::Reason reason,
+                               std::span<const RecipientRow> wanted, Effects& effects) {
+  std::vector<RecipientRow> free;
+  Overdue overdue{id, {}};
+  for (const auto& recipient : wanted) {
+    const auto* holder = state_.leases.holder(id, recipient.index);
+    if (holder == nullptr) {
+      free.push_back(recipient);
+      continue;
+    }
+    if (recipient.state != RecipientState::queued ||
+        (holder->reason != Lease::Reason::fresh && holder->reason != Lease::Reason::due))
+      continue;
+    auto last = reason_of(id, recipient, reason);
+    if (!last)
+      return last.error();
+    overdue.recipients.push_back({recipient.index, recipient.attempts, *std::move(last), {}});
   }
-  if (alive->back().index >= message->message->envelope.recipients.size())
+  const bool is_asked = !overdue.recipients.empty();
+  if (is_asked)
+    effects.overdue.push_back(std::move(overdue));
+  if (is_asked || free.empty())
+    if (auto done = state_.store->messages().set_deadline(
+            id, state_.now() + (is_asked ? kOverdue : kInHand));
+        !done)
+      return done.error();
+  if (free.empty())
+    return {};
+  auto message = load_leased(id);
+  if (!message)
+    return damaged_.hold_or_wait(id, message.error(), effects);
+  return lease_notice(id, reason, *message, free, effects);
+}
+
+Result<void> Leasing::lease_notice(mail::MessageId id, Lease::Reason reason,
+                                   const StoredMessage& message,
+                                   std::span<const RecipientRow> wanted, Effects& effects) {
+  if (wanted.back().index >= message.message->envelope.recipients.size())
     return damaged_.quarantine(id, "recipients beyond the envelope", effects);
-  leased.message = message->message;
-  if (message->checksum && !message->message->content.file.empty())
-    effects.checks.push_back({id, *message->checksum});
-  // Behind those whom the lease holds.
-  recipients.insert(recipients.end(), in_hand.begin(), in_hand.end());
+  Leased leased;
+  leased.reason = reason;
+  leased.message = message.message;
+  std::vector<Lease::Recipient> recipients;
+  for (const auto& recipient : wanted) {
+    auto last = reason_of(id, recipient, reason);
+    if (!last)
+      return last.error();
+    recipients.push_back({recipient.index, recipient.attempts, *std::move(last), {}});
+    leased.recipients.push_back(recipient.index);
+  }
+  if (message.checksum && !message.message->content.file.empty())
+    effects.checks.push_back({id, *message.checksum});
   state_.hand_out(std::move(leased), std::move(recipients), effects);
   return {};
 }

@@ -26,7 +26,7 @@ void Ledger::observe(const Clock& clock) {
 
 void Ledger::undo(Effects& effects) {
   for (const auto& lease : effects.leases)
-    state_.leases.take_holder(lease.message->id, lease.recipients.front().index);
+    state_.leases.take(lease.message->id, lease.number);
   // The last first: what a partial record left of a lease gives way to what was there before.
   for (auto node = effects.ended.rbegin(); node != effects.ended.rend(); ++node) {
     state_.leases.take(node->mapped().message->id, node->mapped().number);
@@ -39,7 +39,7 @@ void Ledger::undo(Effects& effects) {
       leased->removed = std::move(before->removed);
   for (const auto id : effects.moved)
     if (auto* leased = state_.leases.find(id))
-      leased->landed = true;
+      state_.leases.set_landed(*leased, true);
   if (effects.pauses_before)
     state_.pauses = *std::move(effects.pauses_before);
   landing_.start_over();

@@ -11,7 +11,7 @@ namespace postrider::queue {
 void QueueState::hand_out(Leased leased, std::vector<Lease::Recipient> recipients,
                           Effects& effects) {
   leased.number = ++last_lease;
-  effects.leases.push_back({leased.reason, leased.message, std::move(recipients)});
+  effects.leases.push_back({leased.reason, leased.message, std::move(recipients), leased.number});
   leases.add(std::move(leased));
 }
 
@@ -120,7 +120,7 @@ Result<void> move_leased(QueueState& state, Leased& leased, Effects& effects) {
                                                   all_due(message, state.now()));
       !done)
     return done.error();
-  leased.landed = false;
+  state.leases.set_landed(leased, false);
   effects.moved.push_back(message.id);
   return {};
 }

@@ -85,7 +85,7 @@ Result<void> Recording::record(const Record& record, Effects& effects) {
   if (record.results.empty() && record.untried.empty())
     return {};  // all were named before
   const auto first = record.results.empty() ? record.untried[0] : record.results[0].index;
-  auto node = state_.leases.take_holder(record.id, first);
+  auto node = take_lease(record, first);
   // Not leased: it was recorded before, and the answer to that commit was lost. Nothing to do.
   if (!node)
     return {};
@@ -106,6 +106,16 @@ Result<void> Recording::record(const Record& record, Effects& effects) {
   leasing_.recorded(record, leased);
   return leased.landed ? record_landed(record, leased, effects)
                        : record_waiting(record, leased, effects);
+}
+
+// Empty: it ended before.
+Leases::Node Recording::take_lease(const Record& record, std::uint32_t first) {
+  if (record.lease == 0)
+    return state_.leases.take_holder(record.id, first);
+  const auto* leased = state_.leases.find(record.id, record.lease);
+  if (leased == nullptr || (leased->reason != Lease::Reason::delay_notice && !leased->holds(first)))
+    return {};
+  return state_.leases.take(record.id, record.lease);
 }
 
 // The lease goes on for those whom the record does not name. False: there is nobody.
@@ -181,6 +191,8 @@ Result<void> Recording::record_waiting(const Record& record, const Leased& lease
   auto row = state_.store->messages().load_row(message.id);
   if (!row)
     return row.error();
+  if (!row->has_value() && leased.reason == Lease::Reason::delay_notice)
+    return {};  // it has come to its end since
   if (!row->has_value()) {
     // Removed by an administrator in the meantime; who hears of an end that came all the same,
     // does.
@@ -215,7 +227,7 @@ Result<void> Recording::record_waiting(const Record& record, const Leased& lease
     (*row)->deadline = 0;
   // A notice that could not be made now must not come back at once.
   const bool was_asked = is_notice(leased.reason) || leased.reason == Lease::Reason::delay_notice;
-  if (was_asked && (*row)->deadline <= state_.now())
+  if (was_asked && record.results.empty() && (*row)->deadline <= state_.now())
     (*row)->deadline = state_.now() + kNoticePause;
   look_.expect((*row)->deadline);
   if (auto done = log_attempts(record, **row); !done)

@@ -20,6 +20,7 @@ class Recording {
   std::int64_t in_time(std::int64_t wanted, const mail::Message& message) const;
   RecipientRow after(RecipientRow row, const Record::Result& result, const Leased& leased,
                      std::int64_t expires) const;
+  Leases::Node take_lease(const Record& record, std::uint32_t first);
   bool keep_rest(const Record& record, const Leased& leased);
   Result<void> record_landed(const Record& record, const Leased& leased, Effects& effects);
   Result<void> record_waiting(const Record& record, const Leased& leased, Effects& effects);

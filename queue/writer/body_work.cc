@@ -72,6 +72,7 @@ void BodyWork::check_body(std::uint64_t number, const mail::Message& message,
                    .add("reason", read.error().describe()));
   Record back;
   back.id = message.id;
+  back.lease = lease.number;
   for (const auto& recipient : lease.recipients)
     back.untried.push_back(recipient.index);
   inbox_.give([&](Inbox& inbox) {
@@ -97,10 +98,38 @@ void BodyWork::revoke(std::vector<Revocation> wanted, UnderWay answer) {
   consumer_->revoke(std::move(wanted), std::move(answer));
 }
 
+// What comes back from here is leased again, as expired.
+void BodyWork::expire(std::vector<Overdue> late) {
+  const std::lock_guard lock(mutex_);
+  std::unordered_map<std::int64_t, Overdue*> by_id;
+  if (!checking_.empty())
+    for (auto& one : late)
+      by_id.emplace(one.id.value, &one);
+  for (auto& [number, lease] : checking_) {
+    const auto found = by_id.find(lease.message->id.value);
+    if (found == by_id.end() ||
+        (lease.reason != Lease::Reason::fresh && lease.reason != Lease::Reason::due))
+      continue;
+    auto& recipients = found->second->recipients;
+    Revocation wanted{lease.message->id, {}};
+    for (const auto& recipient : recipients)
+      wanted.recipients.push_back(recipient.index);
+    take_back(lease, wanted);
+    std::erase_if(recipients, [&](const Lease::Recipient& recipient) {
+      return !std::binary_search(wanted.recipients.begin(), wanted.recipients.end(),
+                                 recipient.index);
+    });
+  }
+  std::erase_if(late, [](const Overdue& one) { return one.recipients.empty(); });
+  if (!late.empty())
+    consumer_->expire(std::move(late));
+}
+
 // The file goes on being read; nobody is sent what is in it.
 void BodyWork::take_back(Lease& lease, Revocation& wanted) {
   Record back;
   back.id = lease.message->id;
+  back.lease = lease.number;
   std::erase_if(lease.recipients, [&](const Lease::Recipient& recipient) {
     if (std::erase(wanted.recipients, recipient.index) == 0)
       return false;

@@ -1,5 +1,6 @@
 #include "queue/writer/listing.h"
 
+#include "queue/listed_reasons.h"
 #include "queue/row_codec.h"
 #include "queue/writer/queue_count.h"
 #include "queue/writer/queue_summary.h"
@@ -255,6 +256,8 @@ ListedRecipient Listing::recipient_of(const WaitingEntry& stored, bool is_active
   }
   recipient.site = stored.site;
   recipient.last = read_outcome(encoded_reason(stored, now));
+  if (recipient.last && stored.next_attempt <= now && is_kept_for_sender(*recipient.last))
+    recipient.last.reset();
   if (stored.next_attempt < kExpireNow) {
     // What it waits for may be its site.
     const auto blocked_until = stored.blocked_until > now ? stored.blocked_until : 0;

@@ -262,6 +262,8 @@ void Writer::committed(Effects& effects) {
       log_.write(std::move(event));
   bear_witness(std::move(effects.facts));
   bodies_.hand_out(effects);
+  if (!effects.overdue.empty() && consumer_ != nullptr)
+    bodies_.expire(std::move(effects.overdue));
   if (!effects.files.empty())
     bodies_.remove(std::move(effects.files));
   if (log_.enabled(Level::info))

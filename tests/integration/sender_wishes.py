@@ -146,6 +146,56 @@ class SenderWishes(scenario.Scenario):
         self.server.wait_until_empty()
         self.notices(1)
 
+    def keep_waiting(self, **delivery):
+        """A site that takes one message an hour: all others wait for it in delivery's hands."""
+        self.start(site=[{"match": ["mx:127.0.0.1"], "rate": "1/h"}], delivery=delivery)
+        self.send("")
+        self.peer.wait_for(1)
+        self.server.wait_until_empty()
+
+    def fields_of(self, notice):
+        fields = notice.get_payload()[1].get_payload()[1]
+        return fields["Action"], fields["Status"]
+
+    WAITS = r"takes no more in that time: 1\.0/h"
+
+    def test_late_mail_comes_back_though_it_only_waits_for_its_sites_rate(self):
+        self.keep_waiting()
+        self.send("BY=4;R")
+        self.server.wait_for_mail(1)
+        notice, = self.notices(1)
+        self.assertEqual(self.fields_of(notice), ("failed", "5.4.7"))
+        words = " ".join(notice.get_payload()[0].get_content().split())
+        self.assertRegex(words, "was to be delivered by")
+        self.assertRegex(words, self.WAITS)
+        self.server.wait_until_empty()
+        self.assertEqual(len(self.peer.messages), 1)
+
+    def test_late_mail_that_only_waits_is_told_of_and_goes_on_waiting(self):
+        self.keep_waiting()
+        self.send("BY=4;N")
+        notice, = self.notices(1)
+        self.assertEqual(self.fields_of(notice), ("delayed", "4.4.7"))
+        self.assertEqual([message["status"] for message in self.server.queue()], ["active"])
+        self.notices(1)
+
+    def test_what_only_waits_is_told_of_as_delayed_and_comes_back_at_its_end(self):
+        self.keep_waiting(delay_notice="6s", lifetime="12s")
+        for _ in range(3):
+            self.send("")
+        self.send("HOLDFOR=2")
+        self.server.wait_for_mail(4)
+        for notice in self.notices(4):
+            self.assertEqual(self.fields_of(notice)[0], "delayed")
+            self.assertRegex(" ".join(notice.get_payload()[0].get_content().split()), self.WAITS)
+        self.server.wait_for_mail(8)
+        for notice in self.notices(8):
+            self.assertRegex(" ".join(notice.get_payload()[0].get_content().split()), self.WAITS)
+        self.assertEqual(sorted(self.fields_of(notice)[0] for notice in self.notices(8)),
+                         ["delayed"] * 4 + ["failed"] * 4)
+        self.server.wait_until_empty()
+        self.assertEqual(len(self.peer.messages), 1)
+
 
 if __name__ == "__main__":
     scenario.main()

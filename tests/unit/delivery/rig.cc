@@ -121,6 +121,7 @@ mail::MessageId Rig::send(std::shared_ptr<const mail::Message> message,
     lease.recipients.push_back(std::move(recipient));
   }
   const auto id = message->id;
+  lease.number = static_cast<std::uint64_t>(id.value);
   lease.message = std::move(message);
   std::vector<queue::Lease> leases;
   leases.push_back(std::move(lease));

@@ -4,6 +4,7 @@
 
 #include "delivery/connection_shares.h"
 #include "delivery/dispatcher.h"
+#include "queue/listed_reasons.h"
 
 #include <catch2/catch.hpp>
 
@@ -93,6 +94,57 @@ std::size_t fill(const ConnectionShares& shares, Standing standing, std::size_t 
 }
 
 }  // namespace
+
+TEST_CASE("what waits ends when its time is over, and what is under way as it ends",
+          "[delivery][shares][revoke]") {
+  auto behaviour = hanging_at("RCPT");
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.settings.site_connections = 1;
+  rig.route_to(mx.port());
+  rig.start();
+  std::vector<queue::Overdue> late;
+  const auto send = [&](const std::vector<std::string>& to) {
+    const auto id = rig.send(make_message(to));
+    auto& one = late.emplace_back();
+    one.id = id;
+    for (std::uint32_t i = 0; i < to.size(); ++i) {
+      mail::Outcome last;
+      last.text = queue::kBeingTried;
+      one.recipients.push_back({i, 0, last, {}});
+    }
+    return id;
+  };
+  const auto first = send({"a@x.test"});
+  rig.wait_until([&] { return mx.connections() == 1; });
+  const auto plain = send({"b@x.test"});
+  const auto several = send({"c@x.test", "d@x.test", "C@X.test", "D@x.test"});
+  const auto known = send({"e@x.test"});
+  late.back().recipients[0].last->text = "greylisted";
+  const auto other = rig.send(make_message({"f@x.test", "g@x.test"}));
+  late.push_back({other, {{1, 0, std::nullopt, {}}}});
+  rig.dispatcher->expire(late);
+  const auto ended = rig.custody->wait_for(plain);
+  CHECK(describe(ended) == "0 bounce 5.4.7");
+  CHECK(ended.lease == static_cast<std::uint64_t>(plain.value));
+  REQUIRE(ended.results.size() == 1);
+  CHECK(ended.results[0].outcome.text.find("it waits for its turn: ") != std::string::npos);
+  CHECK(ended.notices.size() == 1);
+  std::set<std::uint32_t> ends;
+  while (ends.size() < 4)
+    for (const auto& result : rig.custody->wait_for(several).results) {
+      CHECK(result.outcome.verdict == mail::Verdict::bounce);
+      ends.insert(result.index);
+    }
+  const auto was_known = rig.custody->wait_for(known);
+  REQUIRE(was_known.results.size() == 1);
+  CHECK(was_known.results[0].outcome.text.find("greylisted") != std::string::npos);
+  CHECK(describe(rig.custody->wait_for(other)) == "1 bounce 5.4.7");
+  CHECK(rig.status().leases == 2);  // the first, and what is left of the other
+  rig.drain(std::chrono::milliseconds(100));
+  CHECK(describe(rig.custody->wait_for(other)) == "0 untried");
+  CHECK(rig.custody->wait_for(first).results.size() == 1);
+}
 
 TEST_CASE("connections are shared out by standing", "[delivery][shares]") {
   const ConnectionShares shares(400);

@@ -690,12 +690,12 @@ TEST_CASE_METHOD(Beside, "a delay notice names who is being tried too, once", "[
     notice = hand.next(id);
   CHECK(notice.reason == Lease::Reason::delay_notice);
   REQUIRE(notice.recipients.size() == 2);
-  CHECK(notice.recipients[0].index == 1);
+  CHECK(notice.recipients[0].index == 0);
   REQUIRE(notice.recipients[0].last);
-  CHECK(notice.recipients[0].last->text == "greylisted");
-  CHECK(notice.recipients[1].index == 0);
+  CHECK(notice.recipients[0].last->text == "it is being tried, and no answer has come yet");
+  CHECK(notice.recipients[1].index == 1);
   REQUIRE(notice.recipients[1].last);
-  CHECK(notice.recipients[1].last->text == "it is being tried, and no answer has come yet");
+  CHECK(notice.recipients[1].last->text == "greylisted");
   Record told = untried(notice);
   told.delay_notice_sent = true;
   record(std::move(told));
@@ -707,6 +707,233 @@ TEST_CASE_METHOD(Beside, "a delay notice names who is being tried too, once", "[
   queue->wake();
   settle();
   CHECK(hand.count() == 0);
+}
+
+TEST_CASE_METHOD(Beside, "a notice ends no lease of those whom it names beside it",
+                 "[queue][deadline]") {
+  clock.pass(settings.delay_notice);
+  queue->wake();
+  Lease notice = hand.next(id);
+  Lease retried;
+  if (notice.reason == Lease::Reason::due) {
+    retried = notice;
+    notice = hand.next(id);
+  } else {
+    retried = hand.next(id);  // though its notice is being made
+  }
+  REQUIRE(notice.reason == Lease::Reason::delay_notice);
+  REQUIRE(retried.reason == Lease::Reason::due);
+  Record told = untried(notice);
+  CHECK(told.untried == std::vector<std::uint32_t>{0, 1});
+  told.delay_notice_sent = true;
+  record(std::move(told));
+  queue->wake();
+  settle();
+  CHECK(hand.count() == 0);  // both are still in hand, each by its lease
+  record(end_of_silent(Verdict::delivered));
+  record(answer(retried, Verdict::delivered));
+  CHECK(list().empty());
+  CHECK(log.count("removed") == 1);
+}
+
+TEST_CASE_METHOD(Beside, "a notice of what has ended meanwhile is not sent", "[queue][deadline]") {
+  clock.pass(settings.delay_notice);
+  queue->wake();
+  std::optional<Lease> notice;
+  for (int i = 0; i < 2; ++i) {
+    auto lease = hand.next(id);
+    if (lease.reason == Lease::Reason::delay_notice)
+      notice = std::move(lease);
+    else
+      record(answer(lease, Verdict::delivered));
+  }
+  REQUIRE(notice);
+  record(end_of_silent(Verdict::delivered));
+  CHECK(list().empty());
+  CHECK(log.count("removed") == 1);
+  Record told = untried(*notice);
+  told.delay_notice_sent = true;
+  told.notices.emplace_back();
+  told.notices.back().message =
+      std::make_shared<const mail::Message>(make("", {"a@b.test"}, "Subject: late\r\n\r\n"));
+  record(std::move(told));
+  CHECK(list().empty());
+  CHECK(hand.count() == 0);
+  CHECK(log.count("removed") == 1);
+}
+
+namespace {
+
+// Nothing comes of what was handed out until the test says so.
+struct InHand : QueueFixture {
+  void begin() {
+    open();
+    start();
+    id = must_accept("a@b.test", {"c@d.test", "e@f.test"});
+    lease = hand.next(id);
+  }
+  void pass(Duration time) {
+    clock.pass(time);
+    queue->wake();
+    settle();
+  }
+  // Those whom delivery was asked to end since the last call.
+  std::vector<std::uint32_t> asked() {
+    std::vector<std::uint32_t> indexes;
+    for (const auto& one : hand.overdue())
+      if (one.id == id)
+        for (const auto& recipient : one.recipients) {
+          indexes.push_back(recipient.index);
+          CHECK(recipient.last.has_value());
+          if (recipient.last)
+            last.insert(recipient.last->text);
+        }
+    return indexes;
+  }
+  using Indexes = std::vector<std::uint32_t>;
+  MessageId id;
+  Lease lease;
+  std::set<std::string> last;
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(InHand, "all who wait in hand are told of, and end, at their time",
+                 "[queue][deadline][in_hand]") {
+  begin();
+  SECTION("fresh") {}
+  SECTION("due") {
+    record(answer(lease, Verdict::retry, clock.now() + minutes(1)));
+    pass(minutes(1));
+    lease = hand.next(id);
+    CHECK(lease.reason == Lease::Reason::due);
+  }
+  SECTION("fresh, and some of it has ended") {
+    Record part = untried(lease);
+    part.untried.clear();
+    part.partial = true;
+    part.results.push_back({0, outcome(Verdict::retry), clock.now() + hours(900)});
+    record(std::move(part));
+  }
+  const bool is_first_free =
+      list()[0].recipients[0].attempts > 0 && lease.reason == Lease::Reason::fresh;
+  pass(settings.delay_notice - minutes(2));
+  CHECK(hand.count() == 0);
+  pass(minutes(2));
+  const Lease notice = hand.next(id);
+  CHECK(notice.reason == Lease::Reason::delay_notice);
+  CHECK(notice.recipients.size() == 2);
+  CHECK(asked().empty());
+  Record told = untried(notice);
+  told.delay_notice_sent = true;
+  record(std::move(told));
+  pass(settings.lifetime - settings.delay_notice - minutes(2));
+  CHECK(hand.count() == 0);
+  CHECK(asked().empty());
+  pass(minutes(3));
+  if (is_first_free) {
+    CHECK(asked() == Indexes{1});
+    const Lease first = hand.next(id);
+    CHECK(first.reason == Lease::Reason::expired);
+    record(answer(first, Verdict::bounce));
+  } else {
+    CHECK(asked() == Indexes{0, 1});
+  }
+  CHECK(hand.count() == 0);  // nobody else ends it meanwhile
+  // It was under way: asked again soon, and looked at as soon as that has ended.
+  hand.overdue();
+  pass(std::chrono::seconds(6));
+  CHECK(asked().back() == 1);
+  Record part = untried(lease);
+  part.untried.clear();
+  if (!is_first_free)
+    part.results.push_back({0, outcome(Verdict::bounce), {}});
+  part.results.push_back({1, outcome(Verdict::retry, "busy"), clock.now() + hours(1)});
+  record(std::move(part));
+  queue->wake();
+  const Lease end = hand.next(id);
+  CHECK(end.reason == Lease::Reason::expired);
+  REQUIRE(end.recipients.size() == 1);
+  REQUIRE(end.recipients[0].last);
+  CHECK(end.recipients[0].last->text == "busy");
+  record(answer(end, Verdict::bounce));
+  CHECK(list().empty());
+}
+
+TEST_CASE_METHOD(InHand, "what was in hand when its time came ends after a kill, once",
+                 "[queue][deadline][in_hand]") {
+  begin();
+  pass(settings.lifetime + minutes(1));
+  CHECK(asked() == Indexes{0, 1});
+  CHECK(last == std::set<std::string>{"it is being tried, and no answer has come yet"});
+  die();
+  open();
+  start();
+  pass(minutes(2));
+  const Lease end = hand.next(id);
+  CHECK(end.reason == Lease::Reason::expired);
+  CHECK(end.recipients.size() == 2);
+  CHECK(asked().empty());
+  record(answer(end, Verdict::bounce));
+  CHECK(list().empty());
+  CHECK(hand.count() == 0);
+}
+
+TEST_CASE_METHOD(InHand, "a hold and a removal in hand are not ended by the lifetime",
+                 "[queue][deadline][in_hand]") {
+  begin();
+  hand.under_way = {0, 1};
+  Filter all;
+  all.ids = {id};
+  const auto verb = GENERATE(Verb::hold, Verb::remove);
+  change(verb, all);
+  pass(settings.lifetime + minutes(1));
+  CHECK(asked().empty());
+  CHECK(hand.count() == 0);
+  record(untried(lease));
+  pass(minutes(1));
+  CHECK(hand.count() == 0);
+  CHECK(list().size() == (verb == Verb::hold ? 1 : 0));
+}
+
+TEST_CASE_METHOD(InHand, "full hands keep no deadline from being kept",
+                 "[queue][deadline][in_hand]") {
+  settings.leased_messages = 16;
+  begin();
+  record(answer(lease, Verdict::delivered));
+  std::vector<MessageId> stuck;
+  for (int i = 0; i < 100; ++i) {
+    stuck.push_back(must_accept("a@b.test", {"c@s" + std::to_string(i) + ".test"}));
+    record(answer(hand.next(stuck.back()), Verdict::retry, clock.now() + minutes(1)));
+  }
+  pass(minutes(2));
+  for (std::size_t before = 0; before != hand.count();) {
+    before = hand.count();
+    pass(minutes(1));
+  }
+  CHECK(hand.count() <= 16);
+  hand.clear();
+  pass(settings.lifetime);
+  std::set<std::int64_t> ended;
+  for (int i = 0; i < 200 && ended.size() < stuck.size(); ++i) {
+    for (const auto& one : hand.overdue()) {
+      Record record_of;
+      record_of.id = one.id;
+      record_of.results.push_back({0, outcome(Verdict::bounce), {}});
+      record(std::move(record_of));
+      ended.insert(one.id.value);
+    }
+    while (hand.count() > 0) {
+      const auto next = hand.next();
+      CHECK(next.reason == Lease::Reason::expired);
+      ended.insert(next.message->id.value);
+      record(answer(next, Verdict::bounce));
+    }
+    queue->wake();
+    settle();
+  }
+  CHECK(ended.size() == stuck.size());
+  CHECK(list().empty());
 }
 
 TEST_CASE_METHOD(Beside, "a change finds who is in hand in every lease", "[queue][change]") {

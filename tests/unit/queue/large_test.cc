@@ -73,6 +73,7 @@ struct Large : HasVfs, QueueFixture {
     for (const auto& lease : leases) {
       auto& record = all.emplace_back();
       record.id = lease.message->id;
+      record.lease = lease.number;
       for (const auto& recipient : lease.recipients)
         if (const std::optional<Verdict> verdict = judge(recipient.index))
           record.results.push_back(

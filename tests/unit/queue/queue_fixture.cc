@@ -80,6 +80,17 @@ void Hand::revoke(std::vector<Revocation> wanted, UnderWay answer) {
   answer(std::move(wanted));
 }
 
+void Hand::expire(std::vector<Overdue> late) {
+  const std::lock_guard lock(mutex_);
+  overdue_.insert(overdue_.end(), late.begin(), late.end());
+  arrived_.notify_all();
+}
+
+std::vector<Overdue> Hand::overdue() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(overdue_, {});
+}
+
 std::vector<Revocation> Hand::revoked() const {
   const std::lock_guard lock(mutex_);
   return revoked_;
@@ -268,6 +279,7 @@ mail::Outcome outcome(mail::Verdict verdict, const std::string& text) {
 Record answer(const Lease& lease, mail::Verdict verdict, TimePoint next) {
   Record record;
   record.id = lease.message->id;
+  record.lease = lease.number;
   for (const auto& recipient : lease.recipients)
     record.results.push_back({recipient.index, outcome(verdict), next});
   return record;
@@ -276,6 +288,7 @@ Record answer(const Lease& lease, mail::Verdict verdict, TimePoint next) {
 Record untried(const Lease& lease) {
   Record record;
   record.id = lease.message->id;
+  record.lease = lease.number;
   for (const auto& recipient : lease.recipients)
     record.untried.push_back(recipient.index);
   return record;

@@ -59,6 +59,8 @@ class Hand : public Consumer {
   void revoke(std::vector<Revocation> wanted, UnderWay answer) override;
   std::vector<std::uint32_t> under_way;  // set by the test before it asks
   std::vector<Revocation> revoked() const;
+  void expire(std::vector<Overdue> late) override;
+  std::vector<Overdue> overdue();  // what it was asked to end since the last call
   // Waits until a lease is there; fails the test after ten seconds.
   Lease next();
   // The lease of that message.
@@ -72,6 +74,7 @@ class Hand : public Consumer {
   std::condition_variable arrived_;
   std::deque<Lease> leases_;
   std::vector<Revocation> revoked_;
+  std::vector<Overdue> overdue_;
 };
 
 class LoopThread {

@@ -80,6 +80,14 @@ TEST_CASE_METHOD(Wishing, "mail waits for the time that its sender chose", "[que
   const Lease lease = hand.next(id);
   CHECK(lease.reason == Lease::Reason::due);
   CHECK(lease.recipients.size() == 1);
+  CHECK_FALSE(list()[0].recipients[0].last);  // that is no reason any more
+  clock.pass(settings.delay_notice);
+  queue->wake();
+  const Lease notice = hand.next(id);
+  CHECK(notice.reason == Lease::Reason::delay_notice);
+  REQUIRE(notice.recipients[0].last);
+  CHECK(notice.recipients[0].last->text == "it is being tried, and no answer has come yet");
+  tell(notice);
   record(answer(lease, Verdict::delivered));
   CHECK(list().empty());
 }
@@ -101,6 +109,37 @@ TEST_CASE_METHOD(Wishing, "its lifetime and its delay count from there", "[queue
   clock.pass(seconds(1));
   queue->wake();
   CHECK(hand.next(id).reason == Lease::Reason::expired);
+}
+
+// RFC 2852 §4: whoever has it in hand.
+TEST_CASE_METHOD(Wishing, "late mail is ended or told of while delivery has it",
+                 "[queue][wishes][in_hand]") {
+  const bool returns = GENERATE(true, false);
+  const auto id = wanted_by(clock.now() + seconds(15), returns);
+  const Lease lease = hand.next(id);
+  clock.pass(seconds(14));
+  expect_nothing();
+  CHECK(hand.overdue().empty());
+  clock.pass(seconds(2));
+  queue->wake();
+  settle();
+  if (returns) {
+    const auto late = hand.overdue();
+    REQUIRE(late.size() == 1);
+    CHECK(late[0].id == id);
+    CHECK(hand.count() == 0);
+    record(answer(lease, Verdict::bounce));
+    CHECK(list().empty());
+    return;
+  }
+  const Lease notice = hand.next(id);
+  CHECK(notice.reason == Lease::Reason::delay_notice);
+  tell(notice);
+  clock.pass(minutes(5));
+  expect_nothing();
+  CHECK(hand.overdue().empty());
+  record(answer(lease, Verdict::delivered));
+  CHECK(list().empty());
 }
 
 TEST_CASE_METHOD(Wishing, "a release in the past is none", "[queue][wishes]") {
