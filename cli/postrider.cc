@@ -1,9 +1,11 @@
 // `postrider`: its subcommands and their options (design: one table of commands).
 #include "base/escaped_text.h"
+#include "base/text.h"
 #include "base/version.h"
 #include "cli/administration.h"
 #include "cli/completion.h"
 #include "cli/dkim_keys.h"
+#include "cli/live_status.h"
 #include "cli/message_export.h"
 #include "cli/output.h"
 #include "cli/passwd_command.h"
@@ -59,6 +61,7 @@ struct Typed {
   bool strict = false;   // check
   std::string target;
   std::string last, sink, from_event;  // of events
+  std::string every = "2s";            // of top
   bool follow = false;
   std::string since;  // trace
   bool rejected = false;
@@ -484,6 +487,17 @@ void add_message_commands(CLI::App& app, Typed& typed) {
                   "Exit status 1 if there is an alarm, 2 if no mail is accepted");
   status.callback(
       [&] { typed.run = [&] { return show_status(administration("postrider status", typed)); }; });
+  auto& top = add_verb(app, "top");
+  top.add_option("--every", typed.every, "So often (2s)")->type_name("TIME");
+  top.callback([&] {
+    typed.run = [&] {
+      const auto how = administration("postrider top", typed);
+      const auto every = parse_duration(typed.every);
+      if (!every || *every < Duration(100) || *every > std::chrono::hours(1))
+        return complain(how.program, EX_USAGE, "--every takes a time from 100ms to 1h, such as 2s");
+      return show_live_status(how, *every);
+    };
+  });
   add_trace(app, typed);
   auto& sites = add_verb(app, "sites");
   sites.add_flag("--trouble", typed.trouble, "Those alone that are blocked, or have an alarm");

@@ -31,6 +31,8 @@ constexpr VerbText kVerbs[] = {
      "postrider status\npostrider status --json\npostrider status --check > /dev/null || echo "
      "trouble\npostrider status --prometheus",
      ""},
+    {"top", kDaemon, "The same, live: written again every two seconds until q",
+     "postrider top\npostrider top --every 10s", ""},
     {"queue", kQueue, "List, count or change the messages in the queue",
      "postrider queue                          # all of it\n"
      "postrider queue ann@example.org          # for a recipient\n"

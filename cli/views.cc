@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <pwd.h>
 #include <utility>
 #include <vector>
@@ -354,6 +355,22 @@ bool is_accepting(const json::object& status) {
 
 bool has_alarm(const json::object& status) {
   return !alarm_rows(status).empty();
+}
+
+std::string rate_row(const json::object& before, const json::object& status, double seconds) {
+  const auto* then = object_of(before, "since_start");
+  const auto* now = object_of(status, "since_start");
+  if (then == nullptr || now == nullptr || seconds <= 0 ||
+      number_of(before, "started") != number_of(status, "started"))
+    return {};
+  std::string out;
+  for (const char* name : {"accepted", "delivered", "bounced", "deferrals"}) {
+    const auto more = std::max<std::int64_t>(number_of(*now, name) - number_of(*then, name), 0);
+    char rate[32];
+    (void)std::snprintf(rate, sizeof rate, "%.1f ", static_cast<double>(more) / seconds);
+    out.append(out.empty() ? "" : ", ").append(rate).append(name);
+  }
+  return row("a second", out);
 }
 
 std::string status_view(const json::object& status) {

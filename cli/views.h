@@ -21,6 +21,10 @@ std::string recipient_state(const boost::json::object& recipient, std::int64_t n
 
 std::string attempt_view(const boost::json::object& attempt);
 std::string status_view(const boost::json::object& status);
+// What happened in a second between two of them, so many apart: a line, or none if one of them does
+// not say, as before the first, or the daemon has begun again.
+std::string rate_row(const boost::json::object& before, const boost::json::object& status,
+                     double seconds);
 // Of what the daemon reports about itself: that it takes no mail, and whatever else stands above all.
 bool is_accepting(const boost::json::object& status);
 bool has_alarm(const boost::json::object& status);

@@ -553,6 +553,10 @@ std::vector<delivery::SiteRule> site_rules(const Config& config) {
     rule.bounds.rate = scheduler::parse_rate(site.rate).value_or(0);
     rule.bounds.per_connection = static_cast<unsigned>(site.per_connection);
     rule.families = families(site.family);
+    for (const auto& text : site.source)
+      if (const auto source = delivery::parse_site_source(text))
+        rule.sources.push_back(*source);
+    rule.helo = site.helo;
   }
   return rules;
 }

@@ -60,10 +60,11 @@ bool is_about_site(const Outcome& outcome) {
 
 // Addresses of the families that a site's connections come from.
 Families families_of(const Site& site, Families in_use) {
-  if (site.sources.empty())
+  const auto sources = site.sources.empty() ? choose_sources(site.rule_sources, 0) : site.sources;
+  if (sources.empty())
     return in_use;
   const auto has = [&](bool v4) {
-    return std::any_of(site.sources.begin(), site.sources.end(),
+    return std::any_of(sources.begin(), sources.end(),
                        [&](const auto& source) { return source.is_v4() == v4; });
   };
   if (in_use == Families::both && has(true) && has(false))

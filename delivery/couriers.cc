@@ -30,13 +30,16 @@ void Couriers::open_channels(std::function<void(CourierEvent)> on_event) {
   }
 }
 
-Couriers::Order Couriers::order_for(const Site& site) {
+Couriers::Order Couriers::order_for(Site& site) {
   const auto loop = next_loop_++ % loops_.size();
   CourierOrder order;
   order.site = site.handle;
   order.dialect = site.dialect;
-  order.hostname = site.helo.empty() ? context_.settings->own.hostname : site.helo;
-  order.sources = site.sources;
+  order.hostname = !site.helo.empty()        ? site.helo
+                   : !site.rule_helo.empty() ? site.rule_helo
+                                             : context_.settings->own.hostname;
+  order.sources =
+      site.sources.empty() ? choose_sources(site.rule_sources, site.source_turn++) : site.sources;
   order.settings = std::shared_ptr<const SmtpSettings>(context_.settings, &context_.settings->smtp);
   order.log = &context_.log;
   order.open_body = context_.open_body();

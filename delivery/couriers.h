@@ -33,7 +33,7 @@ class Couriers {
   void open_channels(std::function<void(CourierEvent)> on_event);
 
   // For the site, without candidates: the loops take turns.
-  Order order_for(const Site& site);
+  Order order_for(Site& site);  // chooses the address to connect from
   std::unique_ptr<SiteConnection> prepare(Site& site, Order order);
   void start(SiteConnection& link);
   void give(const SiteConnection& link, Job job);

@@ -117,14 +117,17 @@ Site& Destinations::fixed_site(const Route& route, mail::TlsWish wish, const std
   site.unavailable = route.trouble;
   if (!site.unavailable.empty())
     site.alarm = site.unavailable;
-  if (site.hosts.empty())
+  if (site.hosts.empty()) {
     site.hosts.push_back({0, hop.host, is_address(hop.host)});
-  sites_.apply_rules(site, {});
+    sites_.apply_rules(site, {});
+  }
   return site;
 }
 
 void Destinations::send_to_host(const RouteDecision& way, Job job) {
   auto& site = fixed_site(*way.route, way.tls, way.label);
+  if (!context_.settings->site_rules.empty() && !site.domains.contains(way.domain))
+    sites_.apply_rules(site, way.domain);
   if (!site.is_aside)
     assign(way.domain, site.name);
   connections_.send(site, std::move(job));

@@ -9,6 +9,7 @@
 #include "delivery/routing/route.h"
 #include "delivery/scheduler/site_pace.h"
 #include "delivery/site_health.h"
+#include "delivery/site_rules.h"
 #include "delivery/smtp/courier.h"
 
 #include <cstdint>
@@ -77,8 +78,11 @@ struct Site {
   SiteHealth health;
   Evidence refusals, breaks;  // whose mail it refused for what it thinks of us, or broke off
   scheduler::SitePace pace;
-  std::unique_ptr<Deadline> wake;    // when its pace allows more
-  std::string domain;                // the first that it served, for the rules
+  std::unique_ptr<Deadline> wake;        // when its pace allows more
+  std::vector<SiteSource> rule_sources;  // of a rule, if its route names none
+  std::string rule_helo;
+  std::uint64_t source_turn = 0;
+  std::set<std::string> domains;     // that it serves, as far as SiteBook keeps them, for the rules
   std::optional<Families> families;  // of a rule
   ReadyJobs ready;
   std::vector<std::unique_ptr<SiteConnection>> links;

@@ -15,6 +15,8 @@ using mail::Verdict;
 
 namespace {
 
+constexpr std::size_t kMostDomains =
+    1000;  // of a site; for those beyond, rules for a domain may not be found
 constexpr auto kForgetAfter = std::chrono::minutes(10);
 constexpr Duration kFirstProbe = std::chrono::seconds(15);
 constexpr Duration kCrowdedProbe = std::chrono::seconds(2);  // alone: our closing was seen late
@@ -43,13 +45,22 @@ Site& SiteBook::named(const std::string& name) {
 }
 
 void SiteBook::apply_rules(Site& site, const std::string& domain) const {
-  if (site.domain.empty())
-    site.domain = domain;
   const auto& settings = *context_.settings;
+  if (!domain.empty() && site.domains.size() < kMostDomains)
+    site.domains.insert(domain);
+  const auto* rule = find_site_rule(settings.site_rules, domain, site.hosts);
+  for (const auto& served : site.domains)
+    if (const auto* other = find_site_rule(settings.site_rules, served, site.hosts);
+        other != nullptr && (rule == nullptr || other < rule))
+      rule = other;
   scheduler::SiteBounds bounds{.connections = 0};
   site.families.reset();
-  if (const auto* rule = find_site_rule(settings.site_rules, site.domain, site.hosts)) {
+  site.rule_sources.clear();
+  site.rule_helo.clear();
+  if (rule != nullptr) {
     bounds = rule->bounds;
+    site.rule_sources = rule->sources;
+    site.rule_helo = rule->helo;
     if (rule->families != Families::both)
       site.families = rule->families;
   }

@@ -32,6 +32,7 @@ struct Origin {
   std::string tls{};     // "TLSv1.3 with cipher ...", as in Received; empty: in clear
   // traceparent of W3C Trace Context ("00-...-...-01"), as its application gave it; empty: none.
   std::string trace_parent{};
+  std::string user{};  // as which its client logged in; empty: it did not
 };
 
 struct Message {

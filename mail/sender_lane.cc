@@ -13,6 +13,10 @@ namespace postrider::mail {
 
 namespace {
 
+// A network may be a gateway through which many domains send; whoever makes up domains has no more
+// than so many turns.
+constexpr std::uint64_t kLanesOfNetwork = 16;
+
 std::string without_extension(std::string_view address) {
   const auto at = address.rfind('@');
   const auto local_part = address.substr(0, at);
@@ -45,26 +49,34 @@ std::string network_of(std::string_view client) {
   return address->masked(address->is_v4() ? 24 : 64).str();
 }
 
+std::uint64_t number_of(const std::string& text) {
+  std::uint64_t number = 0;
+  for (const char octet : sha256(text).substr(0, sizeof number))
+    number = number << 8U | static_cast<unsigned char>(octet);
+  return number;
+}
+
 }  // namespace
 
 std::uint64_t sender_lane(const Message& message) {
   const auto& sender = message.envelope.sender;
   const auto& origin = message.origin;
   std::string who;
-  // RFC 3848: the A stands for AUTH.
-  if (origin.protocol.ends_with('A'))
+  // RFC 3848: the A stands for AUTH. Mail that an older version stored has no user.
+  if (!origin.user.empty())
+    who = "user " + ascii_lower(origin.user);
+  else if (origin.protocol.ends_with('A'))
     who = "user " + without_extension(sender);
   else if (origin.client.starts_with("local "))
     who = origin.client;
   else if (auto user = user_of(origin.client); !user.empty())
     who = std::move(user);
+  else if (origin.client.empty())
+    who = origin.protocol + " " + domain_of(sender);
   else
-    who = (origin.client.empty() ? origin.protocol : network_of(origin.client)) + " " +
-          domain_of(sender);
-  std::uint64_t number = 0;
-  for (const char octet : sha256(who).substr(0, sizeof number))
-    number = number << 8U | static_cast<unsigned char>(octet);
-  return number;
+    who = network_of(origin.client) + " " +
+          std::to_string(number_of(domain_of(sender)) % kLanesOfNetwork);
+  return number_of(who);
 }
 
 }  // namespace postrider::mail

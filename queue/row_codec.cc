@@ -58,13 +58,17 @@ std::string encode_head(const mail::Message& message, std::optional<std::uint32_
   out.text(message.origin.client);
   out.text(message.origin.protocol);
   out.text(envelope);
-  const bool has_trace_parent = !message.origin.trace_parent.empty();
+  // What is not there is left out at the end.
+  const bool has_user = !message.origin.user.empty();
+  const bool has_trace_parent = has_user || !message.origin.trace_parent.empty();
   if (checksum || has_trace_parent || !message.origin.tls.empty())
     out.text(message.origin.tls);
   if (checksum)
     out.number(*checksum);
   if (has_trace_parent)
     out.text(message.origin.trace_parent);
+  if (has_user)
+    out.text(message.origin.user);
   return out.take();
 }
 
@@ -100,7 +104,12 @@ Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
   }
   if (!in.done()) {
     message.origin.trace_parent = in.text(kMostTraceParent);
-    if (message.origin.trace_parent.empty())
+    if (in.done() && message.origin.trace_parent.empty())
+      return damaged("decode message");
+  }
+  if (!in.done()) {
+    message.origin.user = in.text(kMostText);
+    if (message.origin.user.empty())
       return damaged("decode message");
   }
   if (!in.done() || (!message.content.file.empty() && !is_body_name(message.content.file)))

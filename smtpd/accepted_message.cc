@@ -32,6 +32,7 @@ std::shared_ptr<const mail::Message> compose_message(Session& session,
   message->id = id;
   message->received = now;
   message->origin.protocol = protocol_of(session);
+  message->origin.user = facts.client.authenticated;
   message->origin.client = facts.helo + facts.client.address.literal();
   // A user of this machine shares with others as one, by whichever door the mail comes; root is many programs.
   if (const auto user = facts.client.local_user;

@@ -232,6 +232,8 @@ struct SiteConfig {
   std::string rate;                  // "100/m"; empty: as the site takes it
   std::uint64_t per_connection = 0;  // messages; 0: as the site takes them
   Family family = Family::any;       // any: delivery.family
+  std::vector<std::string> source;   // "192.0.2.1", "192.0.2.2*3"; empty: any
+  std::string helo;                  // empty: hostname
 };
 
 struct DnsConfig {

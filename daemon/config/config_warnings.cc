@@ -4,6 +4,7 @@
 #include "daemon/config/config_checks.h"
 #include "daemon/config/listened.h"
 #include "delivery/routing/route.h"
+#include "delivery/site_rules.h"
 
 #include <algorithm>
 #include <string>
@@ -53,6 +54,27 @@ class Doubts {
       const auto key = "route[" + std::to_string(i) + "].next_hop";
       loops(key, *hop);
       tls_of_port(key, *hop);
+    }
+  }
+
+  void sites() {
+    std::vector<std::string> seen;
+    for (std::size_t i = 0; i < config_.sites.size(); ++i) {
+      const auto key = "site[" + std::to_string(i) + "].match";
+      if (config_.sites[i].match.empty())
+        add(key, "is empty, so that this [[site]] is of no mail");
+      for (const auto& text : config_.sites[i].match) {
+        auto pattern = ascii_lower(text);
+        if (std::find(seen.begin(), seen.end(), pattern) != seen.end())
+          add(key,
+              quote_value(text) + " stands in an earlier [[site]], which is the one that counts");
+        else
+          seen.push_back(std::move(pattern));
+        if (text.find('.') == text.npos && !text.starts_with("mx:") && !delivery::is_provider(text))
+          add(key, quote_value(text) +
+                       " is no provider that is known here, and counts as a domain; known are " +
+                       delivery::provider_names());
+      }
     }
   }
 
@@ -151,6 +173,7 @@ std::vector<Problem> warnings_about(const Config& config) {
   doubts.hostname();
   doubts.listeners();
   doubts.routes();
+  doubts.sites();
   doubts.proxies();
   return std::move(doubts.found);
 }

@@ -415,13 +415,18 @@ const Option kOptions[] = {
 
     {"site.match", TextList{SITE(match), check_site_pattern, true}, true, nullptr,
      "Which sites: those that serve a domain, or .domain for all below it; or mx:host, mx:.domain for those all of whose mail "
-     "hosts, or the next hop of a route, are called so."},
+     "hosts, or the next hop of a route, are called so; or a provider by the names of its hosts: apple, comcast, fastmail, gmx, google, mailru, "
+     "microsoft, mimecast, orange, ovh, proofpoint, proton, qq, tonline, yahoo, yandex, zoho."},
     {"site.connections", Number{SITE(connections), 0, 1000}, false, nullptr,
      "The most connections at one time; 0 for delivery.site_connections."},
     {"site.rate", Text{SITE(rate), check_rate}, false, "as the site takes them",
      "The most messages in a time: a number by s, m, h or d, as in \"100/m\"."},
     {"site.per_connection", Number{SITE(per_connection), 0, 100000}, false, nullptr,
      "The most messages over one connection; 0 for as many as the site takes."},
+    {"site.source", TextList{SITE(source), check_weighted_address, true}, false, nullptr,
+     "The addresses of this machine that connections come from, where the route names none: address or address*weight, by whose share they take turns; hosts are then reached by these families alone."},
+    {"site.helo", Text{SITE(helo), check_host_name}, false, "the value of hostname",
+     "The name that is said in EHLO, where the route names none."},
     {"site.family", CHOICE(kFamilies, sites[i].family), false, nullptr,
      "The kind of addresses that are used to reach it, among those that delivery.family allows."},
 

@@ -12,6 +12,7 @@
 #include "delivery/local/agents/mailbox_pattern.h"
 #include "delivery/routing/route.h"
 #include "delivery/scheduler/operator_words.h"
+#include "delivery/site_rules.h"
 #include "dns/name_server.h"
 #include "mail/address.h"
 #include "mailauth/dns_list.h"
@@ -188,6 +189,13 @@ std::string check_address(std::string_view text) {
   if (IpAddress::parse(text))
     return {};
   return wrong(text, "is not an address", "\"192.0.2.1\" or \"2001:db8::1\"");
+}
+
+std::string check_weighted_address(std::string_view text) {
+  if (delivery::parse_site_source(text))
+    return {};
+  return wrong(text, "is not an address with a weight",
+               "\"192.0.2.1\", or \"192.0.2.1*3\" with a weight from 1 to 1000");
 }
 
 std::string check_fingerprint(std::string_view text) {

@@ -18,15 +18,16 @@ inline constexpr std::string_view kOriginDomain = "{origin}";
 std::vector<std::string> listener_addresses(const std::string& configured);
 
 std::string check_host_name(std::string_view text);
-std::string check_origin(std::string_view text);          // "example.org", or a path
-std::string check_domain(std::string_view text);          // "example.org", U-labels too
-std::string check_local_domain(std::string_view text);    // the same, or one of the two below
-std::string check_route_domain(std::string_view text);    // "example.org", ".example.org" or "*"
-std::string check_route_sender(std::string_view text);    // "a@b", "b", ".b" or "<>"
-std::string check_address(std::string_view text);         // "192.0.2.1", "2001:db8::1"
-std::string check_domain_pattern(std::string_view text);  // "example.org" or ".example.org"
-std::string check_fingerprint(std::string_view text);     // 64 hexadecimal digits, colons allowed
-std::string check_network(std::string_view text);         // "192.0.2.0/24", "2001:db8::/32", "::1"
+std::string check_origin(std::string_view text);            // "example.org", or a path
+std::string check_domain(std::string_view text);            // "example.org", U-labels too
+std::string check_local_domain(std::string_view text);      // the same, or one of the two below
+std::string check_route_domain(std::string_view text);      // "example.org", ".example.org" or "*"
+std::string check_route_sender(std::string_view text);      // "a@b", "b", ".b" or "<>"
+std::string check_address(std::string_view text);           // "192.0.2.1", "2001:db8::1"
+std::string check_weighted_address(std::string_view text);  // the same, or with "*3" behind it
+std::string check_domain_pattern(std::string_view text);    // "example.org" or ".example.org"
+std::string check_fingerprint(std::string_view text);       // 64 hexadecimal digits, colons allowed
+std::string check_network(std::string_view text);   // "192.0.2.0/24", "2001:db8::/32", "::1"
 std::string check_listener(std::string_view text);  // "0.0.0.0:25", "localhost:25", "unix:/path"
 std::string check_server(std::string_view text);    // "127.0.0.1:53", "::1", "[::1]:53"
 std::string check_path(std::string_view text);      // absolute, without ".."

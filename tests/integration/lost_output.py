@@ -11,7 +11,7 @@ from support_py import daemon, scenario, wait
 IOERR = 74
 LOST = r"^(postrider|sendmail|mailq|newaliases): write to standard output: {}; what it shows is not complete$"
 # Verbs that print nothing but their help, or not here: doctor asks strangers, the others have nothing to tell.
-SILENT = ("run", "doctor", "tlsrpt", "dmarc-reports", "events", "events replay", "dkim", "dkim check")
+SILENT = ("run", "top", "doctor", "tlsrpt", "dmarc-reports", "events", "events replay", "dkim", "dkim check")
 
 
 class Output(scenario.Scenario):

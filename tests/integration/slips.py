@@ -143,7 +143,7 @@ class Slips(scenario.Scenario):
                    f"queue export --folder {server.folder}/exported {message}", f"trace {message}",
                    f"queue expire {message}", f"queue remove {message}", f"queue bounce {message}", "check", "config",
                    "completion", "queue salvage")
-        elsewhere = {"run", "doctor", "queue import", "queue import postfix", "queue import exim", "passwd", "dkim",
+        elsewhere = {"run", "top", "doctor", "queue import", "queue import postfix", "queue import exim", "passwd", "dkim",
                      "dkim new", "dkim record", "dkim check"}  # they ask no daemon
         (server.folder / "exported").mkdir()
         for words in down:
@@ -320,7 +320,7 @@ class Slips(scenario.Scenario):
         verbs = [("queue", verb) for verb in ("", "list", "count", "show", "hold", "release", "retry",
                                               "remove", "bounce", "expire", "reroute", "summary", "pause", "resume",
                                               "export", "import", "salvage")]
-        verbs += [(verb, "") for verb in ("run", "check", "reload", "config", "doctor", "status", "show", "explain",
+        verbs += [(verb, "") for verb in ("run", "check", "reload", "config", "doctor", "status", "top", "show", "explain",
                                           "sites", "events", "trace", "tlsrpt", "dmarc-reports", "passwd", "dkim",
                                           "completion")]
         verbs += [("events", "replay"), ("dkim", "new"), ("dkim", "record"), ("dkim", "check")]

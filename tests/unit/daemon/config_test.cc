@@ -189,6 +189,28 @@ TEST_CASE("an empty file means the defaults and the system's name", "[config]") 
   CHECK(loaded.origins.empty());
 }
 
+TEST_CASE("a [[site]] that is of no mail is warned of", "[config]") {
+  const auto warnings_of = [](const std::string& text) {
+    const auto loaded = parse(text);
+    REQUIRE(loaded.config.has_value());
+    std::vector<std::string> all;
+    for (const auto& one : warnings_about(*loaded.config))
+      all.push_back(one.key + ": " + one.text);
+    return all;
+  };
+  CHECK(warnings_of("[[site]]\nmatch = [\"google\", \"GMX\", \"mx:host\", \"a.test\"]\n").empty());
+  CHECK(warnings_of("[[site]]\nmatch = []\n") ==
+        std::vector<std::string>{"site[0].match: is empty, so that this [[site]] is of no mail"});
+  const auto unknown = warnings_of("[[site]]\nmatch = \"gogle\"\n");
+  REQUIRE(unknown.size() == 1);
+  CHECK(unknown.front().find("\"gogle\" is no provider that is known here") != std::string::npos);
+  CHECK(unknown.front().find("google") != std::string::npos);
+  CHECK(
+      warnings_of("[[site]]\nmatch = \"a.test\"\n[[site]]\nmatch = \"A.test\"\n") ==
+      std::vector<std::string>{"site[1].match: \"A.test\" stands in an earlier [[site]], which is "
+                               "the one that counts"});
+}
+
 TEST_CASE("fewer connections than can be shared out are warned of", "[config]") {
   for (const auto& [most, is_few] :
        {std::pair{0, false}, {1, true}, {7, true}, {8, false}, {1000, false}}) {
@@ -392,6 +414,8 @@ connections = 5
 rate = "100/m"
 per_connection = 50
 family = "ipv4"
+source = ["192.0.2.1*3", "2001:db8::1"]
+helo = "out.example.org"
 [[site]]
 match = [".example.net", "example.org"]
 

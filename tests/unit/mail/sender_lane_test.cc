@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <set>
 #include <string>
 
 namespace postrider::mail {
@@ -13,6 +14,12 @@ Message message_from(const std::string& protocol, const std::string& client,
   message.origin.protocol = protocol;
   message.origin.client = client;
   message.envelope.sender = sender;
+  return message;
+}
+
+Message logged_in(const std::string& user, const std::string& sender) {
+  auto message = message_from("ESMTPSA", "a[192.0.2.1]", sender);
+  message.origin.user = user;
   return message;
 }
 
@@ -64,6 +71,10 @@ TEST_CASE("who sends is one sender by login, user or network", "[mail][unit]") {
       {"a name that says it is a user of this machine",
        message_from("ESMTP", "a[x] uid 1000[192.0.2.1]", "a@us.test"),
        message_from("local", "local uid 1000", "a@us.test"), false},
+      {"a login that sends from many addresses", logged_in("ann", "a@one.test"),
+       logged_in("Ann", "b@two.test"), true},
+      {"two logins that send from one address", logged_in("ann", "a@one.test"),
+       logged_in("bob", "a@one.test"), false},
       {"notices", message_from("notice", "", ""), message_from("notice", "", ""), true},
       {"notices and reports", message_from("notice", "", ""),
        message_from("report", "", "a@us.test"), false},
@@ -75,6 +86,19 @@ TEST_CASE("who sends is one sender by login, user or network", "[mail][unit]") {
     CHECK(is_same(c.one, c.one));
     CHECK(is_same(c.one, c.other) == c.is_same);
   }
+}
+
+TEST_CASE("a network that makes up domains has few turns", "[mail][unit]") {
+  std::set<std::uint64_t> lanes, others;
+  for (int i = 0; i < 1000; ++i) {
+    const auto sender = "a@d" + std::to_string(i) + ".test";
+    lanes.insert(sender_lane(message_from("ESMTP", "a[192.0.2.1]", sender)));
+    others.insert(sender_lane(message_from("ESMTP", "a[192.0.3.1]", sender)));
+  }
+  CHECK(lanes.size() == 16);
+  CHECK(others.size() == 16);
+  for (const auto lane : others)
+    CHECK_FALSE(lanes.contains(lane));
 }
 
 }  // namespace

@@ -211,6 +211,18 @@ TEST_CASE_METHOD(Hostile, "what is stored comes back the same", "[queue][codec]"
       std::optional<std::uint32_t> wanted;
       const auto traced = decode_head(message.id, encode_head(message, checksum), &wanted);
       REQUIRE(traced.has_value());
+      CHECK(traced->origin.user.empty());
+      auto logged_in = message;
+      for (const auto& trace : {std::string(), message.origin.trace_parent}) {
+        logged_in.origin.user = "ann";
+        logged_in.origin.trace_parent = trace;
+        const auto with_user = decode_head(message.id, encode_head(logged_in, checksum), &wanted);
+        REQUIRE(with_user.has_value());
+        CHECK(with_user->origin.user == "ann");
+        CHECK(with_user->origin.trace_parent == trace);
+        CHECK(with_user->origin.tls == tls);
+        CHECK(wanted == checksum);
+      }
       CHECK(traced->origin.tls == tls);
       CHECK(traced->origin.trace_parent == message.origin.trace_parent);
       CHECK(wanted == checksum);
