@@ -377,8 +377,55 @@ std::string comparable(std::string_view id) {
   return name ? *name : ascii_lower(id);
 }
 
+// No name goes on behind such a character, and a careless reader may stop there: "mx.example.org:x"
+// begins with a name, however wrong it is (RFC 8601 §2.2).
+bool ends_name(char c) {
+  return !is_part_of_name(c) && c != '.' && c != '-' && c != '_';
+}
+
 bool is_same_id(std::string_view word, std::string_view ours) {
-  return comparable(word) == ours || comparable(word.substr(0, word.find('/'))) == ours;
+  if (comparable(word) == ours)
+    return true;
+  while (!word.empty()) {
+    const auto* const end = std::find_if(word.begin(), word.end(), ends_name);
+    const auto size = static_cast<std::size_t>(end - word.begin());
+    if (size > 0 && comparable(word.substr(0, size)) == ours)
+      return true;
+    word.remove_prefix(std::min(size + 1, word.size()));
+  }
+  return false;
+}
+
+// Blanks beyond ASCII become one each, and what has no width goes: programs that trim text by
+// Unicode's rules see neither.
+std::string with_plain_blanks(std::string_view head) {
+  constexpr std::string_view kBlanks[] = {"\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\xa8",
+                                          "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f",
+                                          "\xe3\x80\x80"};
+  constexpr std::string_view kNothing[] = {"\xc2\xad",     "\xe2\x80\x8b", "\xe2\x80\x8c",
+                                           "\xe2\x80\x8d", "\xe2\x80\x8e", "\xe2\x80\x8f",
+                                           "\xe2\x81\xa0", "\xef\xbb\xbf"};
+  std::string out;
+  while (!head.empty()) {
+    const auto begins = [&](std::string_view text) { return head.starts_with(text); };
+    // U+2000 to U+200A are spaces of some width.
+    const bool is_wide = head.size() > 2 && begins("\xe2\x80") &&
+                         static_cast<unsigned char>(head[2]) >= 0x80 &&
+                         static_cast<unsigned char>(head[2]) <= 0x8a;
+    const auto* const blank = std::find_if(std::begin(kBlanks), std::end(kBlanks), begins);
+    const auto* const nothing = std::find_if(std::begin(kNothing), std::end(kNothing), begins);
+    std::size_t taken = 1;
+    if (is_wide || blank != std::end(kBlanks)) {
+      out.push_back(' ');
+      taken = is_wide ? 3 : blank->size();
+    } else if (nothing != std::end(kNothing)) {
+      taken = nothing->size();
+    } else {
+      out.push_back(head.front());
+    }
+    head.remove_prefix(taken);
+  }
+  return out;
 }
 
 }  // namespace
@@ -424,7 +471,7 @@ bool may_claim_authserv_id(std::string_view value, std::string_view authserv_id)
   if (!head)
     return true;
   const auto ours = comparable(authserv_id);
-  const auto joined = with_dots_joined(*head);
+  const auto joined = with_dots_joined(with_plain_blanks(*head));
   std::vector<std::string_view> words;
   for (const auto word : split(joined, ' '))
     if (!word.empty())

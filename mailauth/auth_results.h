@@ -57,7 +57,8 @@ constexpr std::size_t kMostResults = 100;
 Result<AuthenticationResults> parse_authentication_results(std::string_view value);
 
 // Whether somebody could read this value as written by `authserv_id`, in any spelling: other case,
-// comments, quotes, folding, blanks round dots, a dot at the end, A-labels or U-labels, a version.
+// comments, quotes, folding, blanks round dots, a dot at the end, A-labels or U-labels, a version,
+// blanks beyond ASCII, other characters where the name ends ("mx.example.org:x").
 // True also for what has no id, cannot be read or is of a version other than 1 (§5): nobody should
 // have to guess.
 bool may_claim_authserv_id(std::string_view value, std::string_view authserv_id);

@@ -234,6 +234,24 @@ TEST_CASE("I17: our authserv-id in every spelling", "[mailauth][auth_results]") 
     CAPTURE(value);
     CHECK(may_claim_authserv_id(value, "mx.example.com"));
   }
+  for (const std::string value :
+       {" mx.example.com:x; dkim=pass", " mx.example.com,x; dkim=pass",
+        " ,mx.example.com; dkim=pass", " <mx.example.com>; dkim=pass",
+        " x:mx.example.com; dkim=pass", " [mx.example.com]; x=pass", " mx.example.com|1; x=pass",
+        " mx.example.com\xc2\xa0; dkim=pass", " \xc2\xa0mx.example.com; dkim=pass",
+        " mx.example.com\xe2\x80\x83"
+        "1; dkim=pass",
+        " mx.exa\xe2\x80\x8bmple.com; dkim=pass", " \xef\xbb\xbfmx.example.com; x=pass",
+        " mx.example.com\xe3\x80\x80; x=pass", " mx.example.com\\; x=pass"}) {
+    CAPTURE(value);
+    CHECK(may_claim_authserv_id(value, "mx.example.com"));
+  }
+  for (const std::string value :
+       {" mx.example.com-x; dkim=pass", " mx.example.com_x; dkim=pass", " x-mx.example.com; none",
+        " mx.example.com\xc3\xa9; dkim=pass", " mx:example.com; dkim=pass"}) {
+    CAPTURE(value);
+    CHECK_FALSE(may_claim_authserv_id(value, "mx.example.com"));
+  }
   for (const auto& value :
        {" foreign.example; dkim=pass", " foreign.example 1; dkim=pass",
         " mx.example.com.example; dkim=pass", " amx.example.com; dkim=pass",
