@@ -1,6 +1,7 @@
 #include "cli/dkim_keys.h"
 
 #include "base/file.h"
+#include "base/network.h"
 #include "base/text.h"
 #include "base/time.h"
 #include "cli/output.h"
@@ -143,6 +144,21 @@ Result<DkimKey> checked(const DkimKey& wanted) {
   return key;
 }
 
+// Why the record of a key for this name can be published nowhere; empty if it can.
+std::string unpublishable(const std::string& domain) {
+  const auto last = domain.substr(domain.rfind('.') + 1);
+  const bool is_number = !last.empty() && last.find_first_not_of("0123456789") == last.npos;
+  if (is_number || IpAddress::parse(domain))
+    return "\"" + escaped(domain) +
+           "\" is an address; name the domain that stands in From, such as "
+           "example.org";
+  if (domain.find('.') == domain.npos)
+    return "\"" + escaped(domain) +
+           "\" has no dot, and the DNS of others has no record of such a name; "
+           "name the whole domain that stands in From, such as example.org";
+  return {};
+}
+
 std::vector<std::string> selectors_in(const std::string& folder) {
   struct Close {
     void operator()(DIR* stream) const { closedir(stream); }
@@ -187,6 +203,8 @@ int make_dkim_key(const daemon::Options& options, const DkimKey& wanted) {
   const auto key = checked(asked);
   if (!key)
     return fail(key.error(), EX_DATAERR);
+  if (const auto why = unpublishable(key->domain); !why.empty())
+    return complain(kProgram, EX_DATAERR, why);
   const auto folder = folder_of(options, *key);
   const auto name = key->selector + std::string(kEnding);
   const auto path = folder + "/" + key->domain + "/" + name;

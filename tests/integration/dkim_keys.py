@@ -94,6 +94,11 @@ class DkimKeys(scenario.Scenario):
         self.assertEqual(done.returncode, 0)
         self.assertTrue((self.base / "dkim" / "example.com" / "s1.pem").exists())
 
+    def test_what_no_record_can_be_published_for(self):
+        for domain in ("127.0.0.1", "localhost", "mail", "10.0.0", "192.0.2.1."):
+            self.new(domain, code=65)
+            self.assertEqual(list(self.folder.glob("*")) if self.folder.exists() else [], [], domain)
+
     def test_what_is_no_name(self):
         for domain in ("exa mple.com", "../example.com", "a/b", "", ".", "..", "example..com"):
             self.new(domain, code=65)
