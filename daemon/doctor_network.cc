@@ -10,6 +10,7 @@
 #include "delivery/tls/sts/policy_file.h"
 #include "delivery/tls/sts/tags.h"
 #include "dns/fetch.h"
+#include "mailauth/dmarc_destinations.h"
 #include "mailauth/dmarc_record.h"
 #include "mailauth/key_record.h"
 #include "mailauth/spf.h"
@@ -36,7 +37,9 @@ using Findings = std::vector<Finding>;
 constexpr const char* kSomeMailDomain = "gmail.com";
 constexpr const char* kSignedDomain = "ietf.org";
 constexpr Duration kConnect{std::chrono::seconds(10)};
-constexpr Duration kSpf{std::chrono::seconds(20)};
+constexpr Duration kInquiry{std::chrono::seconds(20)};
+// Nobody's (RFC 5737, RFC 3849): what SPF says of them it says of any stranger.
+constexpr const char* kStrangers[] = {"198.51.100.77", "2001:db8::77"};
 constexpr std::size_t kMostLooked =
     8;  // addresses that are looked at one by one, with a line for each
 
@@ -137,15 +140,30 @@ class NetworkChecks {
 
  private:
   using Check = Task<void> (NetworkChecks::*)(Findings&);
+  using Verdicts = std::shared_ptr<smtpd::filter::Questioner::RunOf<mailauth::SpfVerdict>>;
+  // What SPF says of one address that mail leaves from.
+  struct Asked {
+    std::string name, text;  // said in EHLO; the address
+    bool is_v4 = true;
+    Verdicts of_domain, of_name;
+  };
 
   Task<void> perform(Check check, Findings* out, std::size_t* left, Signal* done);
+  Task<void> perform_all(std::vector<Check> checks, Findings* out);
+  Task<void> name_of_one(const Outgoing* outgoing, asio::ip::address address, Findings* out,
+                         std::size_t* left, Signal* done);
+  Finding spf_finding(const Asked& asked);
+  void spf_helo(const Asked& asked, Findings& out);
+  Task<void> spf_of_strangers(Findings& out);
+  Task<void> mx_host(std::string host, Findings& out);
+  Task<void> report_addresses(std::string domain, mailauth::DmarcRecord record, Findings& out);
+  Task<void> announced_policy(Findings&);
   Task<void> resolver_checks(Findings& out);
   Task<void> names(Findings& out);
-  Task<void> name(const Outgoing& outgoing, Findings& out);
+  Task<void> name(const Outgoing& outgoing, const asio::ip::address& address, Findings& out);
   Task<void> port(Findings& out);
   Task<void> mx(Findings& out);
   Task<void> spf(Findings& out);
-  Task<void> spf_of(const Outgoing& outgoing, Findings& out);
   Task<void> dkim(Findings& out);
   Task<void> dmarc(Findings& out);
   Task<void> mta_sts(Findings& out);
@@ -165,6 +183,7 @@ class NetworkChecks {
   std::optional<delivery::NextHop> relay_;  // of all other mail
   std::vector<Outgoing> outgoing_;
   std::vector<std::string> mx_hosts_;
+  dns::Answer<std::string> announced_;  // at _mta-sts
 };
 
 Task<void> NetworkChecks::perform(Check check, Findings* out, std::size_t* left, Signal* done) {
@@ -174,36 +193,66 @@ Task<void> NetworkChecks::perform(Check check, Findings* out, std::size_t* left,
 }
 
 // Side by side, told in their order.
-Task<Findings> NetworkChecks::run() {
-  Findings all;
-  co_await find_outgoing(all);
-  constexpr Check kChecks[] = {&NetworkChecks::resolver_checks,
-                               &NetworkChecks::names,
-                               &NetworkChecks::port,
-                               &NetworkChecks::mx,
-                               &NetworkChecks::spf,
-                               &NetworkChecks::dkim,
-                               &NetworkChecks::dmarc,
-                               &NetworkChecks::tlsa};
-  std::vector<Findings> found(std::size(kChecks));
-  std::size_t left = found.size();
+Task<void> NetworkChecks::perform_all(std::vector<Check> checks, Findings* out) {
+  std::size_t left = checks.size();
   Signal done;
-  for (std::size_t i = 0; i < found.size(); ++i)
-    loop_.spawn(perform(kChecks[i], &found[i], &left, &done), log_, "doctor");
+  for (std::size_t i = 0; i < checks.size(); ++i)
+    loop_.spawn(perform(checks[i], &out[i], &left, &done), log_, "doctor");
   while (left > 0)
     co_await done.wait();
+}
+
+// Some need what others find. A DNS that says nothing is waited for a few times, not once for each.
+Task<Findings> NetworkChecks::run() {
+  enum Place {
+    kHostname,
+    kResolver,
+    kNames,
+    kPort,
+    kMx,
+    kSpf,
+    kDkim,
+    kDmarc,
+    kTlsa,
+    kMtaSts,
+    kAll
+  };
+  std::vector<Findings> found(kAll);
+  {
+    std::vector<Findings> first(8);
+    std::vector<Check> checks = {&NetworkChecks::find_outgoing, &NetworkChecks::resolver_checks,
+                                 &NetworkChecks::port,          &NetworkChecks::mx,
+                                 &NetworkChecks::dkim,          &NetworkChecks::dmarc,
+                                 &NetworkChecks::tlsa,          &NetworkChecks::announced_policy};
+    co_await perform_all(std::move(checks), first.data());
+    constexpr Place kPlaces[] = {kHostname, kResolver, kPort, kMx, kDkim, kDmarc, kTlsa, kMtaSts};
+    for (std::size_t i = 0; i < first.size(); ++i)
+      found[kPlaces[i]] = std::move(first[i]);
+  }
+  {
+    std::vector<Findings> second(3);
+    std::vector<Check> checks = {&NetworkChecks::names, &NetworkChecks::spf,
+                                 &NetworkChecks::mta_sts};
+    co_await perform_all(std::move(checks), second.data());
+    constexpr Place kPlaces[] = {kNames, kSpf, kMtaSts};
+    for (std::size_t i = 0; i < second.size(); ++i)
+      found[kPlaces[i]] = std::move(second[i]);
+  }
+  Findings together;
   for (auto& some : found)
-    all.insert(all.end(), some.begin(), some.end());
-  co_await mta_sts(all);  // which needs what mx() found
-  co_return all;
+    together.insert(together.end(), some.begin(), some.end());
+  co_return together;
 }
 
 Task<std::vector<asio::ip::address>> NetworkChecks::addresses_of(std::string name,
                                                                  std::string* trouble) {
   std::vector<asio::ip::address> found;
   const auto four = co_await resolver_.a(name);
-  const auto six = co_await resolver_.aaaa(name);
-  for (const auto* answer : {&four, &six}) {
+  dns::Answer<asio::ip::address> six = four;
+  six.records.clear();
+  if (four.status != Status::temporary_failure)
+    six = co_await resolver_.aaaa(name);
+  for (const dns::Answer<asio::ip::address>* answer : {&four, &std::as_const(six)}) {
     found.insert(found.end(), answer->records.begin(), answer->records.end());
     if (answer->status == Status::temporary_failure)
       *trouble = answer->reason;
@@ -272,42 +321,59 @@ Task<void> NetworkChecks::resolver_checks(Findings& out) {
                        "dns.servers = [\"127.0.0.1\"]"));
 }
 
+Task<void> NetworkChecks::name_of_one(const Outgoing* outgoing, asio::ip::address address,
+                                      Findings* out, std::size_t* left, Signal* done) {
+  co_await name(*outgoing, address, *out);
+  if (--*left == 0)
+    done->set();
+}
+
 Task<void> NetworkChecks::names(Findings& out) {
+  std::vector<std::pair<const Outgoing*, asio::ip::address>> all;
   for (const auto& outgoing : outgoing_)
-    co_await name(outgoing, out);
+    for (const auto& address : outgoing.addresses)
+      all.emplace_back(&outgoing, address);
+  std::vector<Findings> found(all.size());
+  std::size_t left = all.size();
+  Signal done;
+  for (std::size_t i = 0; i < all.size(); ++i)
+    loop_.spawn(name_of_one(all[i].first, all[i].second, &found[i], &left, &done), log_, "doctor");
+  while (left > 0)
+    co_await done.wait();
+  for (auto& some : found)
+    out.insert(out.end(), some.begin(), some.end());
 }
 
 // The address's name, and back.
-Task<void> NetworkChecks::name(const Outgoing& outgoing, Findings& out) {
+Task<void> NetworkChecks::name(const Outgoing& outgoing, const asio::ip::address& address,
+                               Findings& out) {
   const auto wrong = relay_ ? Kind::advice : Kind::problem;
-  for (const auto& address : outgoing.addresses) {
-    const auto text = address.to_string();
-    const auto pointers = co_await resolver_.ptr(address);
-    if (pointers.status == Status::temporary_failure) {
-      out.push_back(no_answer("ptr", text, pointers.reason));
-      continue;
-    }
-    const auto& all = pointers.records;
-    const bool is_named = std::any_of(all.begin(), all.end(), [&](const auto& each) {
-      return equals_ignoring_case(each, outgoing.name);
-    });
-    std::string trouble;
-    const auto back = co_await addresses_of(outgoing.name, &trouble);
-    const bool leads_back = std::find(back.begin(), back.end(), address) != back.end();
-    if (is_named && leads_back)
-      out.push_back(made(Kind::ok, "ptr", text + " is " + outgoing.name + ", there and back"));
-    else if (is_named)
-      out.push_back(
-          made(wrong, "ptr", outgoing.name + " does not lead back to " + text,
-               "publish " + outgoing.name + ". " + (address.is_v4() ? "A " : "AAAA ") + text));
-    else
-      out.push_back(
-          made(wrong, "ptr",
-               text + (all.empty() ? " has no name in the DNS"
-                                   : " is called " + all.front() + ", and we say " + outgoing.name),
-               "let who gives you the address set its PTR record to " + outgoing.name +
-                   (all.empty() ? "" : ", or set " + outgoing.option + " to that name")));
+  const auto text = address.to_string();
+  const auto pointers = co_await resolver_.ptr(address);
+  if (pointers.status == Status::temporary_failure) {
+    out.push_back(no_answer("ptr", text, pointers.reason));
+    co_return;
   }
+  const auto& all = pointers.records;
+  const bool is_named = std::any_of(all.begin(), all.end(), [&](const auto& each) {
+    return equals_ignoring_case(each, outgoing.name);
+  });
+  std::string trouble;
+  const auto back = co_await addresses_of(outgoing.name, &trouble);
+  const bool leads_back = std::find(back.begin(), back.end(), address) != back.end();
+  if (is_named && leads_back)
+    out.push_back(made(Kind::ok, "ptr", text + " is " + outgoing.name + ", there and back"));
+  else if (is_named)
+    out.push_back(
+        made(wrong, "ptr", outgoing.name + " does not lead back to " + text,
+             "publish " + outgoing.name + ". " + (address.is_v4() ? "A " : "AAAA ") + text));
+  else
+    out.push_back(
+        made(wrong, "ptr",
+             text + (all.empty() ? " has no name in the DNS"
+                                 : " is called " + all.front() + ", and we say " + outgoing.name),
+             "let who gives you the address set its PTR record to " + outgoing.name +
+                 (all.empty() ? "" : ", or set " + outgoing.option + " to that name")));
 }
 
 // Empty: nobody is there in time; else what was said first, or "(silence)".
@@ -385,6 +451,13 @@ Task<void> NetworkChecks::mx(Findings& out) {
   const auto answer = co_await resolver_.mx(domain);
   if (answer.status == Status::temporary_failure)
     co_return out.push_back(no_answer("mx", domain, answer.reason));
+  if (std::any_of(answer.records.begin(), answer.records.end(),
+                  [](const auto& each) { return each.host.empty(); }))
+    co_return out.push_back(
+        made(Kind::problem, "mx",
+             domain + " says that it takes no mail (a null MX, \"0 .\"): answers and bounces are "
+                      "lost, and others refuse mail from it",
+             "publish " + domain + ". MX 10 " + config_.hostname + ". instead of it"));
   for (const auto& each : answer.records)
     mx_hosts_.push_back(each.host);
   const auto& here = config_.local.domains;
@@ -395,6 +468,11 @@ Task<void> NetworkChecks::mx(Findings& out) {
     co_return out.push_back(made(Kind::advice, "mx",
                                  domain + " has no MX record: answers and bounces may be lost",
                                  "publish " + domain + ". MX 10 " + config_.hostname + "."));
+  const auto few = std::min<std::size_t>(mx_hosts_.size(), kMostLooked);
+  for (std::size_t i = 0; i < few; ++i)
+    co_await mx_host(mx_hosts_[i], out);
+  if (!out.empty())
+    co_return;
   const bool leads_here = std::any_of(mx_hosts_.begin(), mx_hosts_.end(), [&](const auto& host) {
     return equals_ignoring_case(host, config_.hostname);
   });
@@ -407,53 +485,138 @@ Task<void> NetworkChecks::mx(Findings& out) {
     out.push_back(made(Kind::ok, "mx", "mail for " + domain + " goes to " + mx_hosts_.front()));
 }
 
+// RFC 5321 §5.1, RFC 2181 §10.3: the name of a host that has an address itself.
+Task<void> NetworkChecks::mx_host(std::string host, Findings& out) {
+  const auto say = [&](const std::string& what, const std::string& remedy) {
+    out.push_back(made(Kind::problem, "mx", "the MX record of " + patient_.domain + what, remedy));
+  };
+  if (IpAddress::parse(host)) {
+    say(" names " + host + ", an address: others cannot deliver",
+        "let it name a host, and give that host an A or AAAA record");
+    co_return;
+  }
+  const auto alias = co_await resolver_.cname(host);
+  if (alias.status == Status::records) {
+    say(" names " + host + ", an alias (CNAME) of " + alias.records.front() +
+            ": some do not deliver to it",
+        "let it name a host that has an A or AAAA record itself");
+    co_return;
+  }
+  std::string trouble;
+  const auto addresses = co_await addresses_of(host, &trouble);
+  if (addresses.empty() && trouble.empty())
+    say(" names " + host + ", which has no address: others cannot deliver",
+        "publish " + host + ". A ADDRESS, or let it name another host");
+}
+
 Task<void> NetworkChecks::spf(Findings& out) {
   if (relay_)
     co_return out.push_back(
         made(Kind::unknown, "spf",
              "mail leaves through " + relay_->describe() + ", whose addresses are not known here",
              "its provider says what the SPF record of " + patient_.domain + " must include"));
+  std::vector<Asked> all;
   for (const auto& outgoing : outgoing_)
-    co_await spf_of(outgoing, out);
+    for (const auto& address : outgoing.addresses) {
+      Asked asked;
+      asked.name = outgoing.name;
+      asked.text = address.to_string();
+      asked.is_v4 = address.is_v4();
+      asked.of_domain = questioner_.start(
+          mailauth::check_mail_from(plain(address), outgoing.name, "postmaster@" + patient_.domain),
+          kInquiry);
+      asked.of_name =
+          questioner_.start(mailauth::check_helo(plain(address), outgoing.name), kInquiry);
+      all.push_back(std::move(asked));
+    }
+  for (const auto& asked : all) {
+    co_await asked.of_domain->wait();
+    co_await asked.of_name->wait();
+    out.push_back(spf_finding(asked));
+    spf_helo(asked, out);
+  }
+  co_await spf_of_strangers(out);
 }
 
-Task<void> NetworkChecks::spf_of(const Outgoing& outgoing, Findings& out) {
+Finding NetworkChecks::spf_finding(const Asked& asked) {
   using mailauth::SpfResult;
-  for (const auto& address : outgoing.addresses) {
-    const auto text = address.to_string();
-    const auto of_domain = questioner_.start(
-        mailauth::check_mail_from(plain(address), outgoing.name, "postmaster@" + patient_.domain),
-        kSpf);
-    const auto of_name =
-        questioner_.start(mailauth::check_helo(plain(address), outgoing.name), kSpf);
-    co_await of_domain->wait();
-    co_await of_name->wait();
-    const auto verdict = of_domain->result();
-    const auto result = std::string(to_string(verdict.result));
-    const auto more = (address.is_v4() ? " ip4:" : " ip6:") + text;
-    if (verdict.result == SpfResult::pass)
-      out.push_back(made(Kind::ok, "spf", patient_.domain + " lets " + text + " send"));
-    else if (verdict.result == SpfResult::temperror)
-      out.push_back(no_answer("spf", patient_.domain, verdict.reason));
-    else if (verdict.result == SpfResult::none)
-      out.push_back(made(Kind::problem, "spf", patient_.domain + " has no SPF record",
-                         "publish " + patient_.domain + ". TXT \"v=spf1" + more + " -all\""));
-    else
-      out.push_back(made(Kind::problem, "spf",
-                         patient_.domain + " does not let " + text + " send: " + result +
-                             (verdict.reason.empty() ? "" : ", " + verdict.reason),
-                         "put" + more + " into its SPF record"));
-    const auto helo = of_name->result().result;
-    if (helo == SpfResult::none)
-      out.push_back(made(Kind::advice, "spf_helo",
-                         outgoing.name + " has no SPF record, which counts for bounces",
-                         "publish " + outgoing.name + ". TXT \"v=spf1 a -all\""));
-    else if (helo != SpfResult::pass && helo != SpfResult::temperror)
-      out.push_back(
-          made(Kind::problem, "spf_helo",
-               outgoing.name + " does not let " + text + " send: " + std::string(to_string(helo)),
-               "put" + more + " into its SPF record"));
+  const auto& domain = patient_.domain;
+  const auto verdict = asked.of_domain->result();
+  const auto more = (asked.is_v4 ? " ip4:" : " ip6:") + asked.text;
+  switch (verdict.result) {
+    case SpfResult::pass:
+      return made(Kind::ok, "spf", domain + " lets " + asked.text + " send");
+    case SpfResult::temperror:
+      return no_answer("spf", domain, verdict.reason);
+    case SpfResult::none:
+      return made(Kind::problem, "spf", domain + " has no SPF record",
+                  "publish " + domain + ". TXT \"v=spf1" + more + " -all\"");
+    case SpfResult::permerror:
+      return made(Kind::problem, "spf",
+                  "the SPF record of " + domain + " is wrong, and counts for nothing: permerror" +
+                      (verdict.reason.empty() ? "" : ", " + verdict.reason),
+                  "leave one SPF record, of at most 10 terms that ask the DNS, such as \"v=spf1" +
+                      more + " -all\"");
+    default:
+      return made(Kind::problem, "spf",
+                  domain + " does not let " + asked.text +
+                      " send: " + std::string(to_string(verdict.result)) +
+                      (verdict.reason.empty() ? "" : ", " + verdict.reason),
+                  "put" + more + " into its SPF record");
   }
+}
+
+void NetworkChecks::spf_helo(const Asked& asked, Findings& out) {
+  using mailauth::SpfResult;
+  const auto helo = asked.of_name->result().result;
+  if (helo == SpfResult::none)
+    out.push_back(made(Kind::advice, "spf_helo",
+                       asked.name + " has no SPF record, which counts for bounces",
+                       "publish " + asked.name + ". TXT \"v=spf1 a -all\""));
+  else if (helo != SpfResult::pass && helo != SpfResult::temperror)
+    out.push_back(
+        made(Kind::problem, "spf_helo",
+             asked.name + " does not let " + asked.text + " send: " + std::string(to_string(helo)),
+             "put" + std::string(asked.is_v4 ? " ip4:" : " ip6:") + asked.text +
+                 " into its SPF record"));
+}
+
+// A record may be right for us, and let in everybody else, or break behind the term that is ours.
+Task<void> NetworkChecks::spf_of_strangers(Findings& out) {
+  using mailauth::SpfResult;
+  const auto& domain = patient_.domain;
+  std::vector<Verdicts> all;
+  for (const auto* stranger : kStrangers)
+    all.push_back(
+        questioner_.start(mailauth::check_mail_from(*IpAddress::parse(stranger), "stranger.invalid",
+                                                    "postmaster@" + domain),
+                          kInquiry));
+  bool is_open = false, is_undecided = false;
+  std::string broken;
+  for (const auto& each : all) {
+    co_await each->wait();
+    const auto verdict = each->result();
+    is_open |= verdict.result == SpfResult::pass;
+    is_undecided |= verdict.result == SpfResult::neutral;
+    if (verdict.result == SpfResult::permerror)
+      broken = verdict.reason;
+  }
+  const bool is_told = std::any_of(out.begin(), out.end(), [](const Finding& one) {
+    return one.check == "spf" && one.kind == Kind::problem;
+  });
+  if (is_open)
+    out.push_back(made(Kind::problem, "spf", domain + " lets everybody send in its name",
+                       "end its SPF record in -all, and take out what holds the whole Internet: "
+                       "+all, all, ip4:0.0.0.0/0, or an include that has one of these"));
+  else if (!broken.empty() && !is_told)
+    out.push_back(
+        made(Kind::problem, "spf",
+             "the SPF record of " + domain + " breaks behind the term for us: permerror, " + broken,
+             "leave at most 10 terms that ask the DNS, and none that is wrong"));
+  else if (is_undecided)
+    out.push_back(made(Kind::advice, "spf",
+                       domain + " says nothing about mail that others send in its name",
+                       "end its SPF record in -all or ~all"));
 }
 
 Task<void> NetworkChecks::dkim(Findings& out) {
@@ -499,17 +662,46 @@ Task<void> NetworkChecks::dmarc(Findings& out) {
                                                  : " has a record that says nothing"),
                          "leave one, such as \"v=DMARC1; p=none; rua=mailto:postmaster@" +
                              patient_.domain + "\""));
+    else if (first.p.value_or(mailauth::DmarcPolicy::none) == mailauth::DmarcPolicy::none)
+      out.push_back(made(Kind::advice, "dmarc",
+                         "_dmarc." + std::string(domain) +
+                             " says p=none: others are to take forgeries like any mail",
+                         "once its reports show that your own mail passes, say p=quarantine, and "
+                         "then p=reject"));
     else
-      out.push_back(made(
-          Kind::ok, "dmarc",
-          "_dmarc." + std::string(domain) +
-              " says p=" + std::string(to_string(first.p.value_or(mailauth::DmarcPolicy::none)))));
+      out.push_back(
+          made(Kind::ok, "dmarc",
+               "_dmarc." + std::string(domain) + " says p=" + std::string(to_string(*first.p))));
+    if (records.size() == 1)
+      co_await report_addresses(std::string(domain), std::move(records.front()), out);
     co_return;
   }
   out.push_back(made(Kind::advice, "dmarc", patient_.domain + " has no DMARC record",
                      "publish _dmarc." + patient_.domain +
                          ". TXT \"v=DMARC1; p=none; rua=mailto:postmaster@" + patient_.domain +
                          "\""));
+}
+
+// Those elsewhere must have said that they take reports (RFC 9990 §4): others send none.
+Task<void> NetworkChecks::report_addresses(std::string domain, mailauth::DmarcRecord record,
+                                           Findings& out) {
+  for (const auto& uri : record.rua) {
+    if (uri.scheme != "mailto")
+      continue;
+    std::vector<std::string> one;
+    one.push_back(uri.text);
+    const auto asked =
+        questioner_.start(mailauth::report_destinations(domain, std::move(one)), kInquiry);
+    co_await asked->wait();
+    const auto found = asked->result();
+    const auto host = uri.mailbox.substr(uri.mailbox.rfind('@') + 1);
+    if (found.mailboxes.empty() && found.unknown.empty())
+      out.push_back(made(Kind::problem, "dmarc",
+                         "reports for " + uri.mailbox + " go nowhere: " + host +
+                             " does not say that it takes those of " + domain,
+                         "let " + host + " publish " + domain + "._report._dmarc." + host +
+                             ". TXT \"v=DMARC1\", or name an address in " + domain));
+  }
 }
 
 Task<Result<HttpResponse>> NetworkChecks::policy_file() {
@@ -532,10 +724,14 @@ Task<Result<HttpResponse>> NetworkChecks::policy_file() {
   co_return answer;
 }
 
+Task<void> NetworkChecks::announced_policy(Findings&) {
+  announced_ = co_await resolver_.txt("_mta-sts." + patient_.domain);
+}
+
 Task<void> NetworkChecks::mta_sts(Findings& out) {
   const auto& domain = patient_.domain;
   const auto name = "_mta-sts." + domain;
-  const auto announced = co_await resolver_.txt(name);
+  const auto& announced = announced_;
   if (announced.status == Status::temporary_failure)
     co_return out.push_back(no_answer("mta_sts", name, announced.reason));
   if (!delivery::parse_sts_record(announced.records))

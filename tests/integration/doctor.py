@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import subprocess
+import time
 
 from support_py import nameserver, scenario, wait
 
@@ -96,6 +97,18 @@ class Doctor(scenario.Scenario):
             ("spf", {("us.example.", "TXT"): '"v=spf1 ip4:192.0.2.1 -all"'}, "fail", "ip4:127.0.0.1"),
             ("spf", {("us.example.", "TXT"): '"no record"'}, "no SPF record", "v=spf1 ip4:127.0.0.1 -all"),
             ("spf", {("us.example.", "TXT"): '"v=spf1 nonsense:x -all"'}, "permerror", "SPF record"),
+            ("spf", {("us.example.", "TXT"): '"v=spf1 ip4:127.0.0.1 +all"'}, "lets everybody send", "end its SPF record in -all"),
+            ("spf", {("us.example.", "TXT"): '"v=spf1 ip4:0.0.0.0/0 -all"'}, "lets everybody send", "-all"),
+            ("spf", {("us.example.", "TXT"): '"v=spf1 ip4:127.0.0.1 ' + " ".join(f"a:h{n}.us.example" for n in range(11)) + ' -all"'},
+             "breaks behind the term for us", "at most 10 terms"),
+            ("spf", {("us.example.", "TXT"): ['"v=spf1 ip4:127.0.0.1 -all"', '"v=spf1 -all"']}, "permerror", "leave one SPF record"),
+            ("mx", {("us.example.", "MX"): "0 ."}, "takes no mail", "instead of it"),
+            ("mx", {("us.example.", "MX"): "10 127.0.0.1."}, "an address", "name a host"),
+            ("mx", {("us.example.", "MX"): "10 alias.us.example.", ("alias.us.example.", "CNAME"): "mx.us.example."}, "an alias (CNAME) of mx.us.example", "A or AAAA record itself"),
+            ("mx", {("us.example.", "MX"): "10 nowhere.us.example."}, "has no address", "nowhere.us.example. A"),
+            ("dmarc", {("_dmarc.us.example.", "TXT"): '"v=DMARC1; p=reject; rua=mailto:x@far.example"'}, "go nowhere",
+             'us.example._report._dmarc.far.example. TXT "v=DMARC1"'),
+            ("dkim", {("s1._domainkey.us.example.", "TXT"): '"v=DKIM1; p="'}, "s1._domainkey", "dkim record"),
             ("dkim", {("s1._domainkey.us.example.", "TXT"): None}, "no record", "postrider dkim record us.example"),
             ("dkim", {("s1._domainkey.us.example.", "TXT"): '"v=DKIM1; p=AAAA"'}, "s1._domainkey", "dkim record"),
             ("dmarc", {("_dmarc.us.example.", "TXT"): '"v=DMARC1; p=nonsense"'}, "says nothing", "v=DMARC1"),
@@ -117,9 +130,33 @@ class Doctor(scenario.Scenario):
         self.assertTrue(any("mx.us.example has 60 addresses, of which 8" in text for text in texts), texts)
         self.assertTrue(any(text.endswith(" and 56 more") for text in texts), texts)
 
+    def test_reports_elsewhere_that_are_wanted_there(self):
+        self.records["_dmarc.us.example.", "TXT"] = '"v=DMARC1; p=reject; rua=mailto:x@far.example,mailto:y@us.example"'
+        self.records["us.example._report._dmarc.far.example.", "TXT"] = '"v=DMARC1"'
+        self.assertEqual(self.of("dmarc")[1]["result"], "ok")
+
+    def test_a_policy_that_asks_for_nothing(self):
+        self.records["_dmarc.us.example.", "TXT"] = '"v=DMARC1; p=none"'
+        code, finding = self.of("dmarc")
+        self.assertEqual((code, finding["result"]), (0, "advice"))
+        self.assertIn("p=quarantine", finding["remedy"])
+        self.records["us.example.", "TXT"] = '"v=spf1 ip4:127.0.0.1 ?all"'
+        code, finding = self.of("spf")
+        self.assertEqual((code, finding["result"]), (0, "advice"))
+        self.assertIn("~all", finding["remedy"])
+
+    def test_questions_that_nobody_answers_are_waited_for_together(self):
+        asked = []
+        self.server.write_config(dns={"servers": [self.using(nameserver.FakeServer(lambda *question: asked.append(question))).server]})
+        began = time.monotonic()
+        self.assertEqual(self.examine()[0], 65)  # no name server answers: a problem
+        took = time.monotonic() - began
+        self.assertLess(took, 32, f"{len(asked)} questions")  # a question takes 10 s; one after the other it was 50 s
+
     def test_advice_is_no_problem(self):
         del self.records["_dmarc.us.example.", "TXT"]
         self.records["us.example.", "MX"] = "10 mx.elsewhere.example."
+        self.records["mx.elsewhere.example.", "A"] = "192.0.2.5"
         code, finding = self.of("dmarc")
         self.assertEqual((code, finding["result"]), (0, "advice"))
         self.assertIn("v=DMARC1; p=none", finding["remedy"])
