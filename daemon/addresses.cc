@@ -14,6 +14,7 @@
 #include "delivery/route_map.h"
 #include "delivery/routing/hosts.h"
 #include "mail/address.h"
+#include "smtpd/filter/copies.h"
 #include "tables/cdb.h"
 #include "tables/scan.h"
 
@@ -58,6 +59,12 @@ tables::Options route_options() {
   tables::Options options;
   options.check = delivery::check_route_value;
   options.substitutes = false;
+  return options;
+}
+
+tables::Options copy_options() {
+  tables::Options options;
+  options.check = smtpd::filter::check_copy_value;
   return options;
 }
 
@@ -486,9 +493,16 @@ Result<ReceivingTables> open_receiving_tables(
       open_all(config.delivery.route_map, "delivery.route_map", route_options(), &watcher);
   if (!route_map)
     return route_map.error();
-  return ReceivingTables{*std::move(senders),  *std::move(recipients), *std::move(relayed),
-                         *std::move(rewriter), *std::move(exceptions), *std::move(clients),
-                         *std::move(route_map)};
+  auto sender_bcc = open_all(accept.sender_bcc, "accept.sender_bcc", copy_options(), &watcher);
+  if (!sender_bcc)
+    return sender_bcc.error();
+  auto recipient_bcc =
+      open_all(accept.recipient_bcc, "accept.recipient_bcc", copy_options(), &watcher);
+  if (!recipient_bcc)
+    return recipient_bcc.error();
+  return ReceivingTables{*std::move(senders),   *std::move(recipients), *std::move(relayed),
+                         *std::move(rewriter),  *std::move(exceptions), *std::move(clients),
+                         *std::move(route_map), *std::move(sender_bcc), *std::move(recipient_bcc)};
 }
 
 std::vector<TableProblem> check_tables(const Config& config) {
@@ -499,6 +513,8 @@ std::vector<TableProblem> check_tables(const Config& config) {
   check_all(config.rewrite.recipient, "rewrite.recipient", rewrite_options(), problems);
   check_all(config.accept.senders, "accept.senders", access_options(), problems);
   check_all(config.accept.recipient_map, "accept.recipient_map", access_options(), problems);
+  check_all(config.accept.sender_bcc, "accept.sender_bcc", copy_options(), problems);
+  check_all(config.accept.recipient_bcc, "accept.recipient_bcc", copy_options(), problems);
   check_all(config.delivery.route_map, "delivery.route_map", route_options(), problems);
   check_all(config.checks.clients, "checks.clients", access_options(), problems);
   check_all(config.accept.relay_recipients, "accept.relay_recipients", {}, problems);

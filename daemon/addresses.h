@@ -36,7 +36,8 @@ Result<std::shared_ptr<const mail::Rewriter>> open_rewriter(
 struct ReceivingTables {
   std::vector<smtpd::TablePtr> senders, recipient_map, relay_recipients;
   std::shared_ptr<const mail::Rewriter> rewriter;
-  std::vector<smtpd::TablePtr> exceptions = {}, clients = {}, route_map = {};
+  std::vector<smtpd::TablePtr> exceptions = {}, clients = {}, route_map = {}, sender_bcc = {},
+                               recipient_bcc = {};
 };
 Result<ReceivingTables> open_receiving_tables(const Config& config, tables::Watcher& watcher,
                                               std::shared_ptr<const delivery::LocalAddresses> book);

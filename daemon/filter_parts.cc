@@ -1,6 +1,7 @@
 #include "daemon/filter_parts.h"
 
 #include "base/file.h"
+#include "smtpd/filter/copies.h"
 #include "smtpd/filter/signing.h"
 
 #include <chrono>
@@ -18,19 +19,20 @@ FilterParts::FilterParts(const Clock& clock, std::string greylist_file,
                          std::shared_ptr<const mailauth::LiveSigner> signer)
     : clock_(clock), greylist_file_(std::move(greylist_file)), signer_(std::move(signer)) {}
 
-FilterParts::Sources FilterParts::for_network(const Config& config) {
+FilterParts::Sources FilterParts::for_network(const Config& config, const ReceivingTables& tables) {
   Sources filters;
   // Their texts were checked with the configuration.
   if (auto checks = header_checks(config, *workers_, headers_); checks && *checks)
     filters.push_back(*std::move(checks));
   if (auto all = milters(config, milters_))
     filters.insert(filters.end(), all->begin(), all->end());
+  add_copies(config, tables, filters);
   if (config.dkim.is_used())
     filters.push_back(std::make_shared<const smtpd::filter::Signing>(signer_, *workers_));
   return filters;
 }
 
-FilterParts::Sources FilterParts::for_machine(const Config& config) {
+FilterParts::Sources FilterParts::for_machine(const Config& config, const ReceivingTables& tables) {
   Sources filters;
   if (auto checks = header_checks(config, *workers_, headers_);
       checks && *checks && (*checks)->is_for_sendmail())
@@ -39,9 +41,23 @@ FilterParts::Sources FilterParts::for_machine(const Config& config) {
     for (auto& one : *all)
       if (one->is_for_sendmail())
         filters.push_back(std::move(one));
+  add_copies(config, tables, filters);
   if (!filters.empty() && config.dkim.is_used())
     filters.push_back(std::make_shared<const smtpd::filter::Signing>(signer_, *workers_));
   return filters;
+}
+
+// Behind who may refuse the message, or change who gets it.
+void FilterParts::add_copies(const Config& config, const ReceivingTables& tables,
+                             Sources& filters) const {
+  smtpd::filter::CopySettings settings;
+  settings.always = config.accept.always_bcc;
+  settings.by_sender = tables.sender_bcc;
+  settings.by_recipient = tables.recipient_bcc;
+  settings.separator = config.local.separator;
+  if (settings.is_used())
+    filters.push_back(
+        std::make_shared<const smtpd::filter::Copies>(std::move(settings), *workers_));
 }
 
 Result<std::shared_ptr<const smtpd::filter::Source>> FilterParts::of_clients(

@@ -29,9 +29,9 @@ class FilterParts {
   void set_workers(BlockingPool* workers) { workers_ = workers; }
 
   // The filters of mail from the network, the signer last. Requires: set_workers().
-  Sources for_network(const Config& config);
+  Sources for_network(const Config& config, const ReceivingTables& tables);
   // The same for mail of this machine: without a milter the signature needs no filter.
-  Sources for_machine(const Config& config);
+  Sources for_machine(const Config& config, const ReceivingTables& tables);
   // The checks of clients; null: nothing is checked.
   Result<std::shared_ptr<const smtpd::filter::Source>> of_clients(const Config& config,
                                                                   const ReceivingTables& tables);
@@ -48,6 +48,8 @@ class FilterParts {
   const smtpd::filter::ClientCheckState& client_state() const { return clients_; }
 
  private:
+  void add_copies(const Config& config, const ReceivingTables& tables, Sources& filters) const;
+
   const Clock& clock_;
   const std::string greylist_file_;
   const std::shared_ptr<const mailauth::LiveSigner> signer_;

@@ -51,7 +51,7 @@ struct Parts {
 inline SubmitSettings local_settings(Parts& parts, const Config& config) {
   auto settings = submit_settings(config, parts.tables.in_use().receiving.rewriter, &*parts.limits,
                                   parts.keys.signer());
-  settings.filters = parts.filters.for_machine(config);
+  settings.filters = parts.filters.for_machine(config, parts.tables.in_use().receiving);
   return settings;
 }
 

@@ -67,7 +67,7 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> ReceivingParts::settings(
   checks.counters = &base_.filters.authentication();
   checks.reports = base_.note_for_report;
   return smtpd_settings(config, base_.tables.directory(), logins_, tables, &base_.limits,
-                        base_.filters.for_network(config), checks, *std::move(first),
+                        base_.filters.for_network(config, tables), checks, *std::move(first),
                         base_.filters.failure_counter(config));
 }
 

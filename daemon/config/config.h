@@ -53,6 +53,9 @@ struct AcceptConfig {
   bool open_relay = false;                    // everybody may relay, as relay_from says
   std::vector<std::string> senders;           // tables: ok, reject or defer
   std::vector<std::string> recipient_map;     // the same
+  std::vector<std::string> always_bcc;        // addresses that get a copy of all mail
+  std::vector<std::string> sender_bcc;        // tables: addresses that get a copy
+  std::vector<std::string> recipient_bcc;     // the same
   Duration greeting_delay{0};                 // for strangers
   bool client_names = true;                   // of strangers are looked up
   std::vector<std::string> proxy_from;        // networks whose PROXY header is believed

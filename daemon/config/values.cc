@@ -16,6 +16,7 @@
 #include "dns/name_server.h"
 #include "mail/address.h"
 #include "mailauth/dns_list.h"
+#include "smtpd/filter/copies.h"
 #include "smtpd/filter/header_checks.h"
 #include "smtpd/filter/milter_client.h"
 #include "tables/table.h"
@@ -446,6 +447,12 @@ std::string check_next_hop(std::string_view text) {
   return wrong(text, "is not a next hop",
                "\"mx\", \"smtp://host:port\", \"smtps://host:port\", \"lmtp://host:port\", "
                "\"lmtp:///path\", \"error:text\" or \"discard:\"");
+}
+
+std::string check_copy_address(std::string_view text) {
+  return smtpd::filter::check_copy_value(text).empty() && text.find(',') == text.npos
+             ? std::string()
+             : wrong(text, "is not an address", "one such as \"archive@example.org\"");
 }
 
 std::string check_optional_address(std::string_view text) {

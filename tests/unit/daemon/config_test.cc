@@ -255,6 +255,9 @@ success_notices = true
 open_relay = true
 senders = "text:/etc/senders"
 recipient_map = "text:/etc/recipients"
+always_bcc = "archive@example.org"
+sender_bcc = "text:/etc/sender_bcc"
+recipient_bcc = ["text:/etc/recipient_bcc", "inline:{a@b.test=c@d.test}"]
 client_names = false
 greeting_delay = "2s"
 relay_from = []
@@ -527,6 +530,9 @@ pam_change = ["anna", "@sudo"]
   CHECK(c.listeners[0].proxy_protocol);
   CHECK(c.listeners[1].role == Role::submission);
   CHECK(c.listeners[1].tls == ListenerTls::starttls);
+  CHECK(c.accept.always_bcc == std::vector<std::string>{"archive@example.org"});
+  CHECK(c.accept.sender_bcc == std::vector<std::string>{"text:/etc/sender_bcc"});
+  CHECK(c.accept.recipient_bcc.size() == 2);
   CHECK(c.accept.message_size == 10U << 20U);
   CHECK(c.accept.relay_from.empty());
   CHECK(c.accept.success_notices);
