@@ -643,6 +643,8 @@ Result<std::vector<smtpd::ListenerSettings>> listener_settings(
     settings.role = given.role == Role::mx ? smtpd::Role::mx : smtpd::Role::submission;
     settings.tls = static_cast<smtpd::TlsStart>(given.tls);  // the same values in the same order
     settings.proxy_protocol = given.proxy_protocol;
+    if (const auto hop = delivery::parse_next_hop(given.next_hop); hop && !given.next_hop.empty())
+      settings.next_hop = hop->describe();
     if (!given.address.starts_with(kSystemd)) {
       const auto addresses = listener_addresses(given.address);
       settings.if_here = addresses.size() > 1;

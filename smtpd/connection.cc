@@ -20,6 +20,8 @@ using Need = SessionFramer::Need;
 
 namespace {
 
+const std::string kNoHop;
+
 // After a refusal that ends the session, what the client still sends is read for this long and
 // dropped: closing at once would reset the connection and take our last reply with it.
 constexpr Duration kLinger = std::chrono::seconds(1);
@@ -228,6 +230,7 @@ void Connection::begin_session(const std::string& session_id) {
     facts.client = client();
     if (arrival_.listener)
       facts.listener = *arrival_.listener;
+    facts.is_on_its_way = arrival_.next_hop && !arrival_.next_hop->empty();
     filter::Surroundings around{reception_->loop(), reception_->clock(), reception_->log(),
                                 reception_->questioner()};
     around.aside = [this](std::string key, std::function<void()> job) {
@@ -240,8 +243,8 @@ void Connection::begin_session(const std::string& session_id) {
     else
       session.set_filtered(filters_->stages());
   }
-  intake_.emplace(
-      MessageIntake::Parts{*reception_, stream_, *talk_, filters_.get(), jobs_, pace_, memory_});
+  intake_.emplace(MessageIntake::Parts{*reception_, stream_, *talk_, filters_.get(), jobs_, pace_,
+                                       memory_, arrival_.next_hop ? *arrival_.next_hop : kNoHop});
   if (may_log_in_in_clear(*settings_, arrival_)) {
     auth::Channel channel;
     channel.is_private = true;

@@ -35,6 +35,7 @@ struct Arrival {
   TlsStart tls_start = TlsStart::never;
   std::shared_ptr<const TlsContext> tls;        // null: never
   std::shared_ptr<const std::string> listener;  // its address, as configured
+  std::shared_ptr<const std::string> next_hop;  // where its mail goes first
 };
 
 class Connection final : private Observer {

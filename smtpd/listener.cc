@@ -51,6 +51,7 @@ Listener::Listener(std::shared_ptr<LoopConnections> reception, FileDescriptor so
       role_(settings.role),
       proxied_(settings.proxy_protocol),
       address_(std::make_shared<const std::string>(settings.address)),
+      next_hop_(std::make_shared<const std::string>(settings.next_hop)),
       tls_start_(settings.tls),
       tls_(std::move(tls)),
       spare_(open_spare()) {
@@ -132,6 +133,7 @@ void Listener::admit(FileDescriptor socket, const sockaddr* peer) {
   arrival.proxied = proxied_;
   arrival.tls_start = tls_start_;
   arrival.listener = address_;
+  arrival.next_hop = next_hop_;
   auto& reception = *reception_;
   if (reception.is_stopping())
     return turn_away(socket, arrival.address, "stopping", replies::kStopping);

@@ -39,6 +39,7 @@ class Listener {
   Role role_;
   bool proxied_;
   const std::shared_ptr<const std::string> address_;
+  const std::shared_ptr<const std::string> next_hop_;
   TlsStart tls_start_;
   std::shared_ptr<const TlsContext> tls_;  // null: never
   FileDescriptor spare_;  // given up to take, and end, one connection when there is none left

@@ -263,6 +263,7 @@ Task<Need> MessageIntake::hand_over(IncomingContent& content, mail::MessageId id
   submission.message = message;
   submission.body = body.take_file();
   submission.hold = added.hold;
+  submission.next_hop = parts_.next_hop;
   const bool is_fact = custody.keeps_facts();
   std::optional<LogEvent> line;
   if (log.enabled(Level::info) || is_fact)

@@ -30,6 +30,7 @@ class MessageIntake {
     SideJobs& jobs;
     ReadingPace& pace;
     const HeldMemory& memory;
+    const std::string& next_hop;  // see queue::Submission
   };
   explicit MessageIntake(const Parts& parts) : parts_(parts) {}
 

@@ -29,7 +29,9 @@ struct ListenerSettings {
   bool proxy_protocol = false;  // expects a PROXY header from Settings::proxy_from, nobody else
   int inherited = -1;           // a listening socket from systemd; owned by the server from then on
   TlsStart tls = TlsStart::never;  // the others need Server::offer_tls
-  bool if_here = false;            // an address that this machine lacks is left out
+  // Where its mail goes first, as delivery describes it ("smtp://host:25"); empty: by routes.
+  std::string next_hop = {};
+  bool if_here = false;  // an address that this machine lacks is left out
 };
 
 // What every listener with TLS shows. Tickets are the listener's own.

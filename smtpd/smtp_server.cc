@@ -21,7 +21,8 @@ struct Server::Impl {
     std::shared_ptr<TlsTicketKeys> tickets;
     bool is(const ListenerSettings& other) const {
       return settings.address == other.address && settings.role == other.role &&
-             settings.tls == other.tls && settings.proxy_protocol == other.proxy_protocol;
+             settings.tls == other.tls && settings.proxy_protocol == other.proxy_protocol &&
+             settings.next_hop == other.next_hop;
     }
   };
 

@@ -32,6 +32,7 @@ struct ListenerConfig {
   Role role = Role::mx;
   ListenerTls tls = ListenerTls::off;
   bool proxy_protocol = false;
+  std::string next_hop;  // of all that comes in here; empty: by routes
 };
 
 enum class TlsProtocol : std::uint8_t { tls1_0, tls1_1, tls1_2, tls1_3 };

@@ -43,6 +43,7 @@ class Doubts {
     for (std::size_t i = 0; i < config_.listeners.size(); ++i) {
       shared_port(i);
       open_submission(i);
+      filter_loops(i);
     }
   }
 
@@ -136,9 +137,27 @@ class Doubts {
           "cannot use it; give tls and auth.users, auth.dovecot or auth.pam");
   }
 
-  void loops(const std::string& key, const delivery::NextHop& hop) {
-    if (hop.kind != Kind::smtp && hop.kind != Kind::smtps)
+  // What a listener sends on, and gets again.
+  void filter_loops(std::size_t index) {
+    const auto hop = delivery::parse_next_hop(config_.listeners[index].next_hop);
+    if (!hop || config_.listeners[index].next_hop.empty())
       return;
+    const auto* ours = own_listener(*hop);
+    if (ours == nullptr)
+      return;
+    const auto key = "listener[" + std::to_string(index) + "].next_hop";
+    if (ours->next_hop.empty())
+      add(key, "leads to our own listener " + quote_value(ours->address) +
+                   " and past any filter; name the port of the filter");
+    else
+      add(key, "leads to our own listener " + quote_value(ours->address) +
+                   ", which sends its mail on, too: it would go round until it has 100 Received "
+                   "fields; name the port of the filter, and let it give mail back to a listener "
+                   "without next_hop");
+  }
+
+  // The first that a next hop leads to; null: none.
+  const ListenerConfig* own_listener(const delivery::NextHop& hop) const {
     const bool is_us = hop.is_on_this_machine() || equals_ignoring_case(hop.host, config_.hostname);
     const auto address = IpAddress::parse(hop.host);
     for (const auto& listener : config_.listeners) {
@@ -147,11 +166,18 @@ class Doubts {
         continue;
       if ((is_us && (place->is_any() || !address || place->address == *address)) ||
           (address && place->address == *address))
-        return add(key,
-                   "leads to our own listener " + quote_value(listener.address) +
-                       ": its mail would wait here until it goes back; name the host that is to "
-                       "take it, or leave the route out, and mail goes by MX");
+        return &listener;
     }
+    return nullptr;
+  }
+
+  void loops(const std::string& key, const delivery::NextHop& hop) {
+    if (hop.kind != Kind::smtp && hop.kind != Kind::smtps)
+      return;
+    if (const auto* listener = own_listener(hop))
+      add(key, "leads to our own listener " + quote_value(listener->address) +
+                   ": its mail would wait here until it goes back; name the host that is to "
+                   "take it, or leave the route out, and mail goes by MX");
   }
 
   void tls_of_port(const std::string& key, const delivery::NextHop& hop) {

@@ -112,6 +112,9 @@ const Option kOptions[] = {
      "Whether TLS is absent, offered by STARTTLS, or spoken from the first byte."},
     {"listener.proxy_protocol", Flag{LISTENER(proxy_protocol)}, false, nullptr,
      "Whether connections begin with a PROXY header, version 1 or 2; accept.proxy_from says whose."},
+    {"listener.next_hop", Text{LISTENER(next_hop), check_filter_hop}, false, "none",
+     "Where all mail goes that comes in here, local mail too, as to a content filter: smtp://host:port, smtps://host:port or lmtp://host:port. "
+     "The filter gives it back to another listener, from which it goes on as usual. A [[route]] with this next hop says its TLS, credentials, source and helo."},
 
     {"tls.certificate", TextList{AT(tls.certificate), check_path, true}, false, "none",
      "The file with the certificate and its chain, in PEM; or a list, for several kinds of keys and for the names that clients ask for."},

@@ -449,6 +449,17 @@ std::string check_next_hop(std::string_view text) {
                "\"lmtp:///path\", \"error:text\" or \"discard:\"");
 }
 
+std::string check_filter_hop(std::string_view text) {
+  using Kind = delivery::NextHop::Kind;
+  if (text.empty())
+    return {};
+  const auto hop = delivery::parse_next_hop(text);
+  if (hop && (hop->kind == Kind::smtp || hop->kind == Kind::smtps || hop->kind == Kind::lmtp))
+    return {};
+  return wrong(text, "is not a host that takes mail",
+               "\"smtp://host:port\", \"smtps://host:port\" or \"lmtp://host:port\"");
+}
+
 std::string check_copy_address(std::string_view text) {
   return smtpd::filter::check_copy_value(text).empty() && text.find(',') == text.npos
              ? std::string()

@@ -45,6 +45,7 @@ std::string check_group(std::string_view text);             // of this system, o
 std::string check_user(std::string_view text);              // a login name, or empty
 std::string check_user_or_group(std::string_view text);     // a login name, or "@" and a group's
 std::string check_mailbox(std::string_view text);           // "maildir:/var/mail/{user}/"
+std::string check_filter_hop(std::string_view text);        // "smtp://host:port", ...; or empty
 std::string check_copy_address(std::string_view text);      // "ann@example.org"
 std::string check_next_hop(std::string_view text);          // "mx", "smtp://host:port", ...
 std::string check_table(std::string_view text);             // "text:/path", "inline:{a=b}", ...

@@ -150,7 +150,13 @@ void Deferring::start_over() {
 }
 
 Result<bool> Deferring::is_in_trouble(const std::string& address) {
-  auto domain = state_.store->destinations().domain_id(mail::domain_of(address));
+  return is_in_trouble_at(mail::domain_of(address));
+}
+
+Result<bool> Deferring::is_in_trouble_at(const std::string& name) {
+  if (!state_.store->destinations().has_blocked_sites())
+    return false;
+  auto domain = state_.store->destinations().domain_id(name);
   if (!domain)
     return domain.error();
   return state_.store->destinations().is_in_trouble(*domain);
@@ -177,11 +183,12 @@ Result<bool> Deferring::concerns_any(const mail::Message& message,
 }
 
 Result<void> Deferring::tell(const mail::Message& message, const std::string& recipient,
-                             Effects& effects) {
+                             Effects& effects, const std::string& next_hop) {
   ++effects.counted.untried;
   if (!is_wanted())
     return {};
-  auto domain = state_.store->destinations().domain_id(mail::domain_of(recipient));
+  auto domain = state_.store->destinations().domain_id(next_hop.empty() ? mail::domain_of(recipient)
+                                                                        : next_hop);
   return domain ? state(message, recipient, *domain, effects) : domain.error();
 }
 

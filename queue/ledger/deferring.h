@@ -35,10 +35,13 @@ class Deferring {
 
   // Whether all recipients of a message that is stored now wait for sites in trouble.
   Result<bool> concerns(const mail::Message& message);
+  // The same of a name of a domain or of a host to which mail goes first.
+  Result<bool> is_in_trouble_at(const std::string& name);
   // The same for any of those with these indexes.
   Result<bool> concerns_any(const mail::Message& message, std::span<const std::uint32_t> indexes);
   // Counts one such recipient, with the lines that say so.
-  Result<void> tell(const mail::Message& message, const std::string& recipient, Effects& effects);
+  Result<void> tell(const mail::Message& message, const std::string& recipient, Effects& effects,
+                    const std::string& next_hop = {});
 
  private:
   struct Walk {

@@ -85,7 +85,8 @@ bool Intake::has_room(std::uint64_t lane) const {
 // very many, before all have their rows.
 bool Intake::lands(const Submission& submission, std::uint64_t lane) const {
   const auto& message = *submission.message;
-  if (!submission.hold.empty() || release_of(state_, message) > state_.now() || !has_room(lane))
+  if (!submission.hold.empty() || !submission.next_hop.empty() ||
+      release_of(state_, message) > state_.now() || !has_room(lane))
     return false;
   if (is_large(message))
     return !landing_.is_awaited();
@@ -102,9 +103,10 @@ bool Intake::is_blocked(const mail::Message& message) const {
          });
 }
 
-Result<void> Intake::tell_deferred(const mail::Message& message, Effects& effects) {
+Result<void> Intake::tell_deferred(const mail::Message& message, const std::string& next_hop,
+                                   Effects& effects) {
   for (const auto& recipient : message.envelope.recipients)
-    if (auto told = deferring_.tell(message, recipient.address, effects); !told)
+    if (auto told = deferring_.tell(message, recipient.address, effects, next_hop); !told)
       return told.error();
   return {};
 }
@@ -119,13 +121,23 @@ Result<void> Intake::submit_waiting(const Submission& submission, std::string_vi
   auto row = new_row(state_, message);
   const auto release = release_of(state_, message);
   const bool is_unreleased = hold.empty() && release > state_.now();
-  auto waits = hold.empty() && !is_unreleased ? deferring_.concerns(message) : Result<bool>(false);
+  const auto& next_hop = submission.next_hop;
+  auto waits = !hold.empty() || is_unreleased ? Result<bool>(false)
+               : next_hop.empty()             ? deferring_.concerns(message)
+                                              : deferring_.is_in_trouble_at(next_hop);
   if (!waits)
     return waits.error();
   row.tried = *waits;  // it waits as if it had been
   auto rows = !hold.empty()   ? all_held(message, hold)
               : is_unreleased ? all_unreleased(message, release)
                               : all_due(message, state_.now());
+  if (!next_hop.empty()) {
+    auto domain = state_.store->destinations().domain_id(next_hop);
+    if (!domain)
+      return domain.error();
+    for (auto& recipient : rows)
+      recipient.domain = *domain;
+  }
   auto done = state_.store->messages().insert(message, head, row, std::move(rows));
   if (!done) {
     if (!is_constraint(done.error()))
@@ -145,7 +157,7 @@ Result<void> Intake::submit_waiting(const Submission& submission, std::string_vi
     effects.told.push_back(std::move(event));
   }
   if (row.tried)
-    if (auto told = tell_deferred(message, effects); !told)
+    if (auto told = tell_deferred(message, next_hop, effects); !told)
       return told.error();
   look_.expect(is_unreleased ? release : state_.now());
   look_.expect(row.deadline);

@@ -28,7 +28,8 @@ class Intake {
   bool has_room(std::uint64_t lane) const;
   bool lands(const Submission& submission, std::uint64_t lane) const;
   bool is_blocked(const mail::Message& message) const;
-  Result<void> tell_deferred(const mail::Message& message, Effects& effects);
+  Result<void> tell_deferred(const mail::Message& message, const std::string& next_hop,
+                             Effects& effects);
   Result<void> land_again(mail::MessageId id);
 
   QueueState& state_;

@@ -391,7 +391,7 @@ class SqliteMessages final : public MessageRows {
  private:
   Result<void> find_domains(std::vector<RecipientRow>& recipients) {
     for (auto& recipient : recipients) {
-      if (!recipient.is_alive())
+      if (!recipient.is_alive() || recipient.domain != 0)
         continue;
       auto domain = destinations_.domain_id(mail::domain_of(recipient.address));
       if (!domain)

@@ -194,6 +194,8 @@ Result<std::vector<std::string>> copies_of(const CopySettings& settings,
 }
 
 std::unique_ptr<Filter> Copies::make(const Facts& facts, const Surroundings& around) const {
+  if (facts.is_on_its_way)
+    return nullptr;
   return std::make_unique<CopyFilter>(settings_, pool_, facts, around);
 }
 

@@ -3,7 +3,9 @@
 //
 // They are recipients more, added when the message has ended and before it is ours, so that each is
 // as durable as the others. Nobody hears of them: NOTIFY=NEVER, and nothing is written into the
-// message. A copy causes no further copies. What cannot be looked up now puts the message off (451).
+// message. A copy causes no further copies, and mail that goes to a content filter has them when it
+// has come back (Facts::is_on_its_way). What cannot be looked up now puts the message off
+// (451).
 #pragma once
 
 #include "base/net/blocking_pool.h"

@@ -68,6 +68,7 @@ struct Facts {
   Role role = Role::mx;
   Client client;
   std::string listener;             // its address; empty: none
+  bool is_on_its_way = false;       // to a content filter, from which it comes back
   bool is_sendmail = false;         // from a program of this machine, without a session
   mail::MessageId message;          // the id that the message at hand will have; 0 before MAIL
   std::uint64_t declared_size = 0;  // of it, as MAIL says; 0: it does not

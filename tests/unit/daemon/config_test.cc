@@ -239,6 +239,7 @@ proxy_protocol = true
 address = "unix:/run/lmtp"
 role = "submission"
 tls = "starttls"
+next_hop = "smtp://127.0.0.1:10024"
 
 [tls]
 certificate = "/etc/cert.pem"
@@ -530,6 +531,7 @@ pam_change = ["anna", "@sudo"]
   CHECK(c.listeners[0].proxy_protocol);
   CHECK(c.listeners[1].role == Role::submission);
   CHECK(c.listeners[1].tls == ListenerTls::starttls);
+  CHECK(c.listeners[1].next_hop == "smtp://127.0.0.1:10024");
   CHECK(c.accept.always_bcc == std::vector<std::string>{"archive@example.org"});
   CHECK(c.accept.sender_bcc == std::vector<std::string>{"text:/etc/sender_bcc"});
   CHECK(c.accept.recipient_bcc.size() == 2);

@@ -145,3 +145,17 @@ TEST_CASE("the address of a token service is judged by what asks it", "[config]"
   }
   CHECK(refused("[auth]\noauth_introspect = \"https://host:8443/introspect?x=1\"\n").empty());
 }
+
+TEST_CASE("a listener that sends its mail on to itself is warned of", "[config]") {
+  const auto out = listening("127.0.0.1:2525", "next_hop = \"smtp://127.0.0.1:10025\"\n");
+  CHECK(warned(out + listening("127.0.0.1:10026")).empty());
+  const auto itself = warned(listening("0.0.0.0:2525", "next_hop = \"smtp://127.0.0.1:2525\"\n"));
+  CHECK(itself.find("listener[0].next_hop: leads to our own listener") != std::string::npos);
+  CHECK(itself.find("go round") != std::string::npos);
+  const auto each_other =
+      warned(out + listening("127.0.0.1:10025", "next_hop = \"smtp://localhost:2525\"\n"));
+  CHECK(each_other.find("listener[1].next_hop: ") != std::string::npos);
+  CHECK(warned(out + listening("127.0.0.1:10025")).find("past any filter") != std::string::npos);
+  CHECK(refused(listening("127.0.0.1:2525", "next_hop = \"mx\"\n"))
+            .find("not a host that takes mail") != std::string::npos);
+}
