@@ -55,7 +55,7 @@ void check_message(std::string_view message, std::string_view record) {
   bodies.feed(message.substr(mail::header_section_size(message)));
   bodies.finish();
   const auto reports = run(dkim.verify(kNow), record, 8);
-  POSTRIDER_ASSERT(reports.size() <= 50);
+  POSTRIDER_ASSERT(reports.size() <= 51);  // 50, and one for all that are not read
   for (const auto& report : reports)
     POSTRIDER_ASSERT(report.result == SignatureResult::pass || !report.reason.empty());
   const auto chain = run(arc.verify(kNow), record, 2 * kMostArcSets);
