@@ -18,7 +18,7 @@ SignatureReport policy_report(std::string reason) {
   return report;
 }
 
-SignatureReport left_out(const std::string& domain) {
+SignatureReport left_unverified(const std::string& domain) {
   auto report = policy_report("too many signatures");
   report.domain = domain;
   report.is_left_out = true;
@@ -111,7 +111,7 @@ SignatureReport DkimVerifier::before_key(const Candidate& candidate, TimePoint n
 
 Asking<SignatureReport> DkimVerifier::check(const Candidate& candidate, TimePoint now) const {
   if (!candidate.is_chosen)
-    co_return left_out(candidate.signature.domain);
+    co_return left_unverified(candidate.signature.domain);
   auto report = before_key(candidate, now);
   if (report.result != SignatureResult::none)
     co_return report;
@@ -136,7 +136,7 @@ Asking<std::vector<SignatureReport>> DkimVerifier::verify(TimePoint now) const {
     checks.push_back(check(candidate, now));
   auto reports = co_await all(std::move(checks));
   if (has_unread_)
-    reports.push_back(left_out({}));
+    reports.push_back(left_unverified({}));
   co_return reports;
 }
 
