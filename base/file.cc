@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include "base/regular_file.h"
 #include "base/user_mounts.h"
 
 #include <cerrno>
@@ -54,11 +55,8 @@ Result<std::string> read_file(const std::string& path, std::size_t most) {
   const auto file = open_to_read(path);
   if (!file)
     return file.error();
-  struct stat about {};
-  if (::fstat(file->get(), &about) != 0)
-    return system_error("stat " + path);
-  if (!S_ISREG(about.st_mode))
-    return Error(Errc::unsupported, "read " + path + " (not a regular file)");
+  if (auto fit = require_regular(*file, path); !fit)
+    return fit.error().during("read");
   return read_file(*file, path, most);
 }
 

@@ -1,12 +1,15 @@
 #include "base/file.h"
 
+#include "base/regular_file.h"
 #include "base/secret_file.h"
 #include "tests/support/sync_record.h"
 #include "tests/unit/base/temporary_folder.h"
 
 #include <catch2/catch.hpp>
 
+#include <cstdio>
 #include <fcntl.h>
+#include <functional>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -155,6 +158,40 @@ TEST_CASE("a file with secrets is read unless others have rights to it", "[base]
   REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
   CHECK_FALSE(read_secret_file(pipe, 4).has_value());
   CHECK_FALSE(read_secret_file(folder / "missing", 4).has_value());
+}
+
+TEST_CASE("what stands in the place of a regular file is named, and nobody waits there",
+          "[base][file]") {
+  TemporaryFolder folder;
+  const auto path = folder / "kept";
+  struct Case {
+    const char* kind;
+    std::function<void()> make;
+  };
+  const Case cases[] = {
+      {"a folder", [&] { REQUIRE(::mkdir(path.c_str(), 0700) == 0); }},
+      {"a symbolic link", [&] { REQUIRE(::symlink("/dev/null", path.c_str()) == 0); }},
+      {"a symbolic link", [&] { REQUIRE(::symlink("nowhere", path.c_str()) == 0); }},
+      {"a pipe", [&] { REQUIRE(::mkfifo(path.c_str(), 0600) == 0); }},
+      {"a socket", [&] { REQUIRE(::mknod(path.c_str(), S_IFSOCK | 0600, 0) == 0); }},
+  };
+  for (const auto& c : cases) {
+    INFO(c.kind);
+    c.make();
+    for (const int flags : {O_RDONLY, O_WRONLY, O_RDWR, O_WRONLY | O_CREAT | O_APPEND}) {
+      const auto file = open_regular_file(path, flags);
+      REQUIRE_FALSE(file.has_value());
+      CHECK(file.error().code() == make_error_code(Errc::unsupported));
+      CHECK(file.error().step() == path + " is " + c.kind + " and not a regular file");
+    }
+    CHECK_FALSE(require_regular_or_none(path).has_value());
+    REQUIRE(::remove(path.c_str()) == 0);
+  }
+  CHECK(require_regular_or_none(path).has_value());
+  CHECK(open_regular_file(path, O_RDONLY).error().code() ==
+        boost::system::errc::no_such_file_or_directory);
+  CHECK(open_regular_file(path, O_RDWR | O_CREAT).has_value());
+  CHECK(open_regular_file(path, O_RDONLY).has_value());
 }
 
 }  // namespace
