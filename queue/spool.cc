@@ -1,5 +1,6 @@
 #include "queue/spool.h"
 
+#include "base/regular_file.h"
 #include "queue/checksum.h"
 #include "queue/row_codec.h"
 
@@ -17,7 +18,8 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr off_t kReserve = 4 << 20;     // octets
+constexpr const char* kReserveName = "/reserve";  // made when the queue has been opened
+constexpr off_t kReserve = 4 << 20;               // octets
 constexpr off_t kLogReserve = 1 << 20;  // enough for what one transaction of delivery's writes
 constexpr std::size_t kMostKeptLog = 256U << 20U;
 constexpr int kTriesForFolder = 50;
@@ -52,7 +54,7 @@ Result<unsigned> check_folder(const std::string& folder) {
 }
 
 Result<FileDescriptor> take_lock(const std::string& folder) {
-  auto lock = open_file(folder + "/lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  auto lock = open_regular_file(folder + "/lock", O_RDWR | O_CREAT, 0600);
   if (!lock)
     return lock.error().during("lock the spool");
   if (::flock(lock->get(), LOCK_EX | LOCK_NB) != 0) {
@@ -93,27 +95,26 @@ bool same_as_recorded(const struct stat& about, unsigned owner, const mail::Mess
          static_cast<std::uint64_t>(about.st_size) == message.content.size;
 }
 
-// What stands in its place is said with what helps; SQLite says of all of it that it cannot open it.
-// A link to a database is none of our business.
-Result<void> check_database(const std::string& path) {
+// What stands in its place is said with what helps; SQLite says of all of it that it cannot open it,
+// or waits at it.
+Result<void> check_database_file(const std::string& path, const char* advice) {
   namespace errc = boost::system::errc;
-  constexpr const char* kPutBack =
-      "; stop the mail system, move it away and put the database back, or nothing where no mail "
-      "was "
-      "queued, and keep what is in body/ until then";
   struct stat about {};
   if (::lstat(path.c_str(), &about) != 0)
     return {};  // none yet
-  if (::stat(path.c_str(), &about) != 0 && errno == ENOENT)
+  if (S_ISLNK(about.st_mode) && ::stat(path.c_str(), &about) != 0 && errno == ENOENT)
     return Error(make_error_code(errc::no_such_file_or_directory),
-                 "the queue " + path + " is a link that leads nowhere" + kPutBack);
-  if (S_ISDIR(about.st_mode))
-    return Error(make_error_code(errc::is_a_directory),
-                 "the queue " + path + " is a folder" + kPutBack);
-  if (!S_ISREG(about.st_mode))
-    return Error(make_error_code(errc::invalid_seek),
-                 "the queue " + path + " is not a regular file" + kPutBack);
-  if (::access(path.c_str(), R_OK | W_OK) != 0 && errno == EACCES)
+                 "the queue " + path + " is a link that leads nowhere" + advice);
+  if (const auto fit = require_regular_or_none(path); !fit)
+    return Error(
+        make_error_code(S_ISDIR(about.st_mode) ? errc::is_a_directory : errc::invalid_seek),
+        "the queue " + fit.error().step() + advice);
+  if (::access(path.c_str(), R_OK | W_OK) == 0)
+    return {};
+  if (errno == EROFS)
+    return Error(make_error_code(errc::read_only_file_system),
+                 "the queue " + path + " cannot be written: mount its file system with `rw`");
+  if (errno == EACCES)
     return Error(
         make_error_code(errc::permission_denied),
         "the queue " + path + " belongs to user " + std::to_string(about.st_uid) +
@@ -121,6 +122,21 @@ Result<void> check_database(const std::string& path) {
             " must read and write it: as root, give it (and queue.db-wal and queue.db-shm) "
             "to that user with `chown`, and `chmod 0600`");
   return {};
+}
+
+Result<void> check_database(const std::string& path) {
+  constexpr const char* kPutBack =
+      "; stop the mail system, move it away and put the database back, or nothing where no mail "
+      "was queued, and keep what is in body/ until then";
+  constexpr const char* kPutLogBack =
+      "; stop the mail system, move it away and put the log of the database back, or nothing where "
+      "there is none";
+  constexpr const char* kMoveAway = "; stop the mail system and move it away: it is made again";
+  if (auto fit = check_database_file(path, kPutBack); !fit)
+    return fit;
+  if (auto fit = check_database_file(path + "-wal", kPutLogBack); !fit)
+    return fit;
+  return check_database_file(path + "-shm", kMoveAway);
 }
 
 struct CloseFolder {
@@ -170,7 +186,7 @@ Result<FileIdentity> Spool::identity_of(const std::string& path) {
 
 void Spool::make_reserve() const {
   reserve_log();
-  const auto path = folder_ + "/reserve";
+  const auto path = folder_ + kReserveName;
   if (::access(path.c_str(), F_OK) == 0)
     return;
   auto file = open_file(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0600);
@@ -180,14 +196,14 @@ void Spool::make_reserve() const {
 
 void Spool::reserve_log() const {
   constexpr blkcnt_t kBlock = 512;
-  const auto log = open_file(database() + "-wal", O_WRONLY | O_NOFOLLOW);
+  const auto log = open_regular_file(database() + "-wal", O_WRONLY);
   struct stat about {};
   if (log && ::fstat(log->get(), &about) == 0 && about.st_blocks * kBlock < kLogReserve)
     (void)::fallocate(log->get(), FALLOC_FL_KEEP_SIZE, 0, kLogReserve);  // not all file systems can
 }
 
 bool Spool::give_up_reserve() const {
-  return ::unlink((folder_ + "/reserve").c_str()) == 0;
+  return ::unlink((folder_ + kReserveName).c_str()) == 0;
 }
 
 bool Spool::has_room(std::uint64_t needed) const {
@@ -334,12 +350,55 @@ Result<std::size_t> Spool::sweep(
 
 namespace {
 
+constexpr const char* kLost = "/lost";
+
 // "<folder>/lost/queue.db-wal-1767225600", in a folder that exists.
-Result<std::string> place_for_log(const std::string& folder, std::time_t changed) {
-  const auto lost = folder + "/lost";
+Result<std::string> place_in_lost(const std::string& folder, const std::string& name,
+                                  std::time_t changed) {
+  const auto lost = folder + kLost;
   if (auto made = make_folder(lost, 0700); !made)
     return made.error();
-  return lost + "/queue.db-wal-" + std::to_string(changed);
+  return lost + "/" + name + "-" + std::to_string(changed);
+}
+
+Result<std::string> move_to_lost(const std::string& folder, const std::string& name,
+                                 std::time_t changed) {
+  const auto place = place_in_lost(folder, name, changed);
+  if (!place)
+    return place.error();
+  auto kept = *place;
+  for (int other = 1; ::access(kept.c_str(), F_OK) == 0; ++other)
+    kept = *place + "-" + std::to_string(other);
+  const auto path = folder + "/" + name;
+  if (::rename(path.c_str(), kept.c_str()) != 0)
+    return system_error("move " + path + " to " + kept);
+  for (const auto& changed_folder : {folder + kLost, folder})  // before another is begun there
+    if (auto synced = sync_folder(changed_folder); !synced)
+      return synced.error();
+  return kept;
+}
+
+// Reads no further than the first octet that is not zero.
+Result<bool> is_hollow(const std::string& path, std::uint64_t size) {
+  constexpr std::uint64_t kSmallestPage = 512;
+  if (size < kSmallestPage)
+    return true;
+  const auto file = open_regular_file(path, O_RDONLY);
+  if (!file)
+    return file.error();
+  std::string block(256U << 10U, '\0');
+  for (;;) {
+    const auto got = ::read(file->get(), block.data(), block.size());
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      return system_error("read " + path);
+    const std::string_view octets(block.data(), static_cast<std::size_t>(got));
+    if (octets.find_first_not_of('\0') != octets.npos)
+      return false;
+    if (got == 0)
+      return true;
+  }
 }
 
 }  // namespace
@@ -349,7 +408,7 @@ Result<std::string> Spool::keep_log() const {
   struct stat about {};
   if (::stat(log.c_str(), &about) != 0)
     return system_error("look at " + log);
-  auto kept = place_for_log(folder_, about.st_mtime);
+  auto kept = place_in_lost(folder_, "queue.db-wal", about.st_mtime);
   if (!kept || ::access(kept->c_str(), F_OK) == 0)
     return kept;
   auto octets = read_file(log, kMostKeptLog);
@@ -360,27 +419,41 @@ Result<std::string> Spool::keep_log() const {
   return kept;
 }
 
-Result<std::string> Spool::keep_orphaned_log() const {
+Result<Spool::Remains> Spool::keep_remains(bool is_log_sound) const {
+  Remains remains;
   struct stat about {};
-  struct stat log {};
-  const auto path = database() + "-wal";
   const bool is_there = ::stat(database().c_str(), &about) == 0;
-  const bool is_bereft = is_there ? about.st_size == 0 : errno == ENOENT;
-  if (!is_bereft || ::stat(path.c_str(), &log) != 0 || log.st_size == 0)
-    return std::string();
-  const auto place = place_for_log(folder_, log.st_mtime);
-  if (!place)
-    return place.error();
-  auto kept = *place;
-  for (int other = 1; ::access(kept.c_str(), F_OK) == 0; ++other)
-    kept = *place + "-" + std::to_string(other);
-  if (::rename(path.c_str(), kept.c_str()) != 0)
-    return system_error("move " + path + " to " + kept);
-  for (const auto& folder :
-       {folder_ + "/lost", folder_})  // before another log is begun in its place
-    if (auto synced = sync_folder(folder); !synced)
-      return synced.error();
-  return kept;
+  if (!is_there && errno != ENOENT)
+    return system_error("look at " + database());
+  const auto size = is_there ? static_cast<std::uint64_t>(about.st_size) : 0;
+  if (size > 0) {
+    const auto hollow = is_hollow(database(), size);
+    if (!hollow)
+      return hollow.error();
+    if (!*hollow || is_log_sound)
+      return remains;
+  }
+  remains.was_here = ::access((folder_ + kReserveName).c_str(), F_OK) == 0;
+  const auto keep = [this](const std::string& name, std::string& place) -> Result<void> {
+    struct stat found {};
+    if (::stat((folder_ + "/" + name).c_str(), &found) != 0 || found.st_size == 0)
+      return {};
+    auto kept = move_to_lost(folder_, name, found.st_mtime);
+    if (!kept)
+      return kept.error();
+    place = *std::move(kept);
+    return {};
+  };
+  if (auto done = keep("queue.db-wal", remains.log); !done)
+    return done.error();
+  if (auto done = keep("queue.db", remains.database); !done)
+    return done.error();
+  return remains;
+}
+
+void Spool::note_in_lost(const std::string& sentence, std::time_t now) const {
+  if (const auto place = place_in_lost(folder_, "queue.db-missing", now))
+    (void)replace_file(*place, sentence + "\n", 0600);  // the log has it as well
 }
 
 }  // namespace postrider::queue

@@ -15,6 +15,7 @@
 #include "queue/body_folder.h"
 
 #include <atomic>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -74,9 +75,18 @@ class Spool {
   // Copies the database's log to lost/, once: the next transaction overwrites what SQLite does not
   // see in it. Gives the copy's path. Requires: no connection to the database is open.
   Result<std::string> keep_log() const;
-  // A log whose database is gone, or empty, goes to lost/ before another is begun: SQLite would
-  // write over it. Returns where it is now; empty: there was none.
-  Result<std::string> keep_orphaned_log() const;
+  // What is there instead of a database.
+  struct Remains {
+    bool was_here = false;  // a queue was kept here, and there is none
+    std::string database;   // where what stood in its place is now; empty: nothing
+    std::string log;        // where its log is now; empty: there was none
+  };
+  // Of a database that is gone or hollow (no octets, fewer than any has, or zeros alone) what is
+  // left goes to lost/, before another is begun: SQLite would write over it. A hollow one stays if
+  // its log is sound: SQLite has it from there. Requires: no connection to the database is open.
+  Result<Remains> keep_remains(bool is_log_sound) const;
+  // A file in lost/ says so, where nothing else does.
+  void note_in_lost(const std::string& sentence, std::time_t now) const;
 
  private:
   Result<FileDescriptor> open_checked(const BodyFolder::Opened& folder,

@@ -347,8 +347,8 @@ class StatusJob : public ControlJob {
     if (files > 0)
       add_alarm(status, std::to_string(files) + (files == 1 ? " file" : " files") + " in " +
                             folder +
-                            ", with mail that damage of the queue made nobody's: read them, then "
-                            "remove them");
+                            ", with mail that damage of the queue made nobody's, or word of what "
+                            "is gone: read them, then remove them");
   }
 
   void add_pauses(json::object& status) {

@@ -265,7 +265,7 @@ Imported import_messages(const ToolPaths& places, const std::vector<std::string>
   if (auto refused = enter_spool(places))
     return refuse(refused->exit_code, refused->error);
   const SystemClock clock;
-  KeptLog log(places.spool, clock);
+  KeptLog log(places.spool, clock, KeptLog::Errors::said);
   queue::QueueSettings settings;
   settings.spool = places.spool;
   auto queue = queue::Queue::open(settings, clock, log);

@@ -2,6 +2,7 @@
 
 #include "base/base64.h"
 #include "base/packing.h"
+#include "base/regular_file.h"
 #include "base/text.h"
 #include "queue/checksum.h"
 #include "queue/fact.h"
@@ -105,15 +106,18 @@ std::size_t tell(std::string_view text, Log& log) {
 }
 
 Result<std::string> read_kept(const std::string& path) {
-  const auto file = open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  const auto file = open_regular_file(path, O_RDONLY);
   if (!file)
     return file.error();
-  struct stat about {};
-  if (::fstat(file->get(), &about) != 0)
-    return system_error("look at " + path);
-  if (!S_ISREG(about.st_mode))
-    return Error(Errc::malformed, "read " + path + ": not a regular file");
   return read_file(*file, path, kMostKept + kMostRecord);
+}
+
+void say_on_standard_error(const LogEvent& event) {
+  std::string line = event.name();
+  event.for_each([&](std::string_view key, std::string_view value) {
+    line.append(", ").append(key).append(": ").append(value);
+  });
+  std::fprintf(stderr, "postrider: %s\n", escaped(line, 2048).c_str());
 }
 
 LogEvent lines_left_out() {
@@ -129,6 +133,8 @@ void KeptLog::write(LogEvent event) {
   const bool is_change = is_of_a_change(event);
   if (!is_change && event.id().empty())
     return;
+  if (errors_ == Errors::said && event.level() >= Level::error && event.id().empty())
+    say_on_standard_error(event);
   Packer fact(512);
   fact.number(static_cast<std::uint64_t>(event.level()));
   fact.text(queue::encode_fact(clock_.now(), queue::encode_line(event)));
@@ -166,7 +172,7 @@ void KeptLog::flush() {
 
 Result<void> KeptLog::append(std::string_view bytes) {
   if (!file_.is_open()) {
-    auto file = open_file(path_, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK, 0600);
+    auto file = open_regular_file(path_, O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (!file)
       return file.error();
     file_ = *std::move(file);

@@ -18,7 +18,10 @@ namespace postrider::daemon {
 // Thread-safe. Requires: the queue of that spool is open here, whose lock keeps others out.
 class KeptLog : public Log {
  public:
-  KeptLog(std::string spool, const Clock& clock) : path_(path_in(spool)), clock_(clock) {}
+  // said: errors of the whole queue go to standard error as well, for whoever runs the tool.
+  enum class Errors : std::uint8_t { kept, said };
+  KeptLog(std::string spool, const Clock& clock, Errors errors = Errors::kept)
+      : path_(path_in(spool)), clock_(clock), errors_(errors) {}
   ~KeptLog() override { flush(); }
   KeptLog(const KeptLog&) = delete;
   KeptLog& operator=(const KeptLog&) = delete;
@@ -35,6 +38,7 @@ class KeptLog : public Log {
 
   const std::string path_;
   const Clock& clock_;
+  const Errors errors_;
   std::mutex mutex_;
   FileDescriptor file_;
   std::string waiting_;

@@ -64,7 +64,7 @@ ControlEnd open_and_serve(const ToolPaths& places, const ControlRequest& request
   if (auto refused = enter_spool(places))
     return *std::move(refused);
   const SystemClock clock;
-  KeptLog log(places.spool, clock);
+  KeptLog log(places.spool, clock, KeptLog::Errors::said);
   queue::QueueSettings settings;
   settings.spool = places.spool;
   auto queue = queue::Queue::open(settings, clock, log);
@@ -190,6 +190,12 @@ std::optional<ControlEnd> enter_spool(const ToolPaths& places,
   if (is_exchanged(places.spool, about))
     return failure(EX_NOPERM, "the mail system is down, and " + places.spool +
                                   " was exchanged while it was opened");
+  if (::faccessat(spool->get(), "queue.db", F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT &&
+      ::faccessat(spool->get(), "reserve", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+    return failure(EX_UNAVAILABLE, "the mail system is down, and queue.db is gone from " +
+                                       places.spool +
+                                       ", with the mail that was in it: put it back, and "
+                                       "queue.db-wal beside it, before the mail system is started");
   if (::faccessat(spool->get(), "queue.db", F_OK, AT_SYMLINK_NOFOLLOW) != 0)
     return no_entry(places, system_error(ENOENT, "look for the queue"));
   ::umask(077);

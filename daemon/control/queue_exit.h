@@ -14,6 +14,7 @@ inline int exit_code_of_queue(const Error& error, int otherwise) {
     return EX_NOPERM;
   if (code == boost::system::errc::is_a_directory ||
       code == boost::system::errc::no_such_file_or_directory ||
+      code == boost::system::errc::read_only_file_system ||
       code == boost::system::errc::invalid_seek)
     return EX_IOERR;
   return otherwise;

@@ -174,7 +174,7 @@ int TakerProcess::serve(const FileDescriptor& socket, const ToolPaths& places,
   }
   if (auto refused = enter_spool(places))
     return refuse(socket, refused->exit_code, refused->error);
-  KeptLog log(places.spool, clock);
+  KeptLog log(places.spool, clock, KeptLog::Errors::said);
   queue::QueueSettings ours;
   ours.spool = places.spool;
   auto queue = queue::Queue::open(ours, clock, log);

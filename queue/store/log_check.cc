@@ -1,6 +1,6 @@
 #include "queue/store/log_check.h"
 
-#include "base/file.h"
+#include "base/regular_file.h"
 
 #include <bit>
 #include <cerrno>
@@ -58,7 +58,7 @@ std::uint32_t page_size_of_database(const std::string& log) {
   constexpr std::size_t kSizeAt = 16;
   constexpr std::uint32_t kUsual = 4096;  // queue/store/schema.cc
   auto file =
-      open_file(log.substr(0, log.size() - std::string_view("-wal").size()), O_RDONLY | O_NOFOLLOW);
+      open_regular_file(log.substr(0, log.size() - std::string_view("-wal").size()), O_RDONLY);
   std::string begin(20, '\0');
   if (!file)
     return kUsual;
@@ -88,7 +88,7 @@ Salts salts_at(std::string_view bytes, std::size_t at) {
 // count: a round begins at the begin of the file.
 Result<LogCheck> check_log(const std::string& path) {
   LogCheck check;
-  auto file = open_file(path, O_RDONLY | O_NOFOLLOW);
+  auto file = open_regular_file(path, O_RDONLY);
   if (!file)
     return file.error().code() == boost::system::errc::no_such_file_or_directory
                ? Result<LogCheck>(check)

@@ -1,5 +1,7 @@
 #include "queue/store/page_file.h"
 
+#include "base/regular_file.h"
+
 #include <algorithm>
 #include <bit>
 #include <cerrno>
@@ -142,7 +144,7 @@ std::optional<std::vector<Column>> parse_row(std::string_view payload) {
 
 Result<PageFile> PageFile::open(const std::string& path) {
   PageFile pages;
-  auto file = open_file(path, O_RDONLY | O_NOFOLLOW);
+  auto file = open_regular_file(path, O_RDONLY);
   if (!file)
     return file.error();
   struct stat about {};
@@ -165,7 +167,7 @@ Result<PageFile> PageFile::open(const std::string& path) {
 // Each frame's checksum goes on from that of the frame before, so those behind a damaged one can
 // still be told from rubbish. What follows the last end of a transaction was promised to nobody.
 void PageFile::read_log(const std::string& path) {
-  auto file = open_file(path, O_RDONLY | O_NOFOLLOW);
+  auto file = open_regular_file(path, O_RDONLY);
   std::string header(kLogHeader, '\0');
   if (!file || !read_at(*file, 0, header))
     return;

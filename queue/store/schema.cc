@@ -236,9 +236,12 @@ Result<void> check_identity(Database& database) {
   if (!identity || !version)
     return (identity ? version : identity).error();
   if (*identity != kApplicationId && (*identity != 0 || *tables != 0 || *version != 0))
-    return Error(Errc::unsupported, "open the queue: the database belongs to another program");
+    return Error(
+        Errc::unsupported,
+        "queue.db belongs to another program: stop the mail system, move it away and put the "
+        "queue's own back");
   if (*version > kSchemaVersion)
-    return Error(Errc::unsupported, "open the queue: it was written by a newer version (" +
+    return Error(Errc::unsupported, "queue.db was written by a newer version (" +
                                         std::to_string(*version) + ", this one knows " +
                                         std::to_string(kSchemaVersion) + ")");
   return {};

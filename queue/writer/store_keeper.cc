@@ -1,7 +1,7 @@
 #include "queue/writer/store_keeper.h"
 
+#include "base/regular_file.h"
 #include "queue/maintenance/salvage.h"
-#include "queue/store/log_check.h"
 
 #include <algorithm>
 #include <fcntl.h>
@@ -23,7 +23,7 @@ constexpr std::string_view kOurs = "PStR";          // application_id in queue/s
 // By its first page. Requires: no connection to it is open.
 bool is_ours(const std::string& database) {
   constexpr off_t kIdAt = 68;
-  const auto file = open_file(database, O_RDONLY | O_NOFOLLOW);
+  const auto file = open_regular_file(database, O_RDONLY);
   char id[kOurs.size()] = {};
   return file && ::pread(file->get(), id, sizeof id, kIdAt) == sizeof id &&
          std::string_view(id, sizeof id) == kOurs;
@@ -64,11 +64,14 @@ Result<void> StoreKeeper::open_once(const char* vfs) {
     return Error(Errc::refused,
                  "open the queue: a salvage of it was cut off; stop the mail system and run "
                  "`postrider queue salvage` again");
-  if (auto kept = spool_.keep_orphaned_log(); !kept)
-    return kept.error().during("open the queue");
-  else if (!kept->empty())
-    orphaned_log_ = *std::move(kept);
-  look_at_log();
+  const auto log = check_log(spool_.database() + "-wal");
+  auto remains = spool_.keep_remains(log && log->valid_frames > 0);
+  if (!remains)
+    return remains.error().during("open the queue");
+  if (remains->was_here || !remains->log.empty() || !remains->database.empty())
+    remains_ = *std::move(remains);
+  if (remains_.log.empty())
+    look_at_log(log);
   if (auto opened = store_.open(); !opened) {
     if (!is_damage(opened.error()) || !is_ours(spool_.database()))
       return opened.error();
@@ -192,7 +195,7 @@ Result<void> StoreKeeper::resume() {
     return is_new.error().during("open the queue");
   were_facts_wanted_ = is_wanted_stored_ = *wanted == 1;
   if (*is_new)
-    look_for_bodies();
+    look_for_remains();
   was_clean_ = (*clean != 0 || *is_new) && !log_hides_mail_ && !is_bereft_;
   if (clock_.now().time_since_epoch().count() * 1000 <= *last)
     ids_.continue_after({*last});  // the clock was set back
@@ -204,17 +207,27 @@ Result<void> StoreKeeper::resume() {
   return repairs_.check_indexes();
 }
 
-// Bodies are there and no database was: somebody took it away, and the mail is known to nobody.
-void StoreKeeper::look_for_bodies() {
+// A queue was here and no database is: somebody took it away, or its file system lost it, and the
+// mail is known to nobody.
+void StoreKeeper::look_for_remains() {
   const auto bodies = spool_.body_names().size();
-  if (bodies == 0 && orphaned_log_.empty())
+  const bool is_kept = bodies > 0 || !remains_.log.empty() || !remains_.database.empty();
+  if (!is_kept && !remains_.was_here)
     return;
   is_bereft_ = true;
+  if (!is_kept)
+    spool_.note_in_lost(
+        "There was a queue in " + spool_.folder() +
+            ", and queue.db was gone or empty when it was opened: its mail is lost unless queue.db "
+            "is put back. Remove this file to end the alarm of `postrider status`.",
+        clock_.now().time_since_epoch().count() / 1000);
   auto event = LogEvent(Level::error, "queue_missing")
                    .add("bodies", bodies)
                    .add("moved_to", spool_.folder() + "/lost");
-  if (!orphaned_log_.empty())
-    event.add("log", orphaned_log_);
+  if (!remains_.database.empty())
+    event.add("database", remains_.database);
+  if (!remains_.log.empty())
+    event.add("log", remains_.log);
   event.add("advice",
             "stop the mail system, put queue.db back, its log beside it as queue.db-wal, and the "
             "other files of lost/ into body/, or read those files: each is somebody's mail");
@@ -248,8 +261,7 @@ Result<std::size_t> StoreKeeper::store_recovery() {
 }
 
 // One transaction that was not finished when the power went is nobody's loss.
-void StoreKeeper::look_at_log() {
-  const auto check = check_log(spool_.database() + "-wal");
+void StoreKeeper::look_at_log(const Result<LogCheck>& check) {
   if (!check || check->hidden_commits == 0)
     return;
   log_hides_mail_ = true;

@@ -5,6 +5,7 @@
 //                       +---close()--> closed
 #pragma once
 
+#include "queue/store/log_check.h"
 #include "queue/writer/open_store.h"
 #include "queue/writer/repairs.h"
 
@@ -66,13 +67,13 @@ class StoreKeeper {
   Result<void> open_again();
   Result<void> begin();
   Result<void> resume();
-  void look_for_bodies();
+  void look_for_remains();
   Result<std::size_t> recover();
   Result<std::size_t> recover_around_damage();
   Result<std::size_t> recover_when_full(const Error& error);
   void rolled_back();
   Result<std::size_t> store_recovery();
-  void look_at_log();
+  void look_at_log(const Result<LogCheck>& check);
   Result<void> sweep_bodies();
   Result<void> forget_doubtful();
   void note_lost();
@@ -90,8 +91,8 @@ class StoreKeeper {
   Phase phase_ = Phase::closed;
   bool was_clean_ = false;
   bool log_hides_mail_ = false;
-  std::string orphaned_log_;  // where the log is, of a database that is gone
-  bool is_bereft_ = false;    // there was content of mail and no database
+  Spool::Remains remains_;  // of a database that is gone
+  bool is_bereft_ = false;  // there was content of mail, or a queue, and no database
   bool owes_recovery_ = false;
   std::size_t recovered_ = 0;  // messages; before it is committed
   std::vector<mail::MessageId> doubtful_;

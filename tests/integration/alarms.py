@@ -88,6 +88,36 @@ class Alarms(scenario.Scenario):
         (server.spool / "lost" / body.name).unlink()
         self.calm(server)
 
+    def test_a_queue_of_which_nothing_is_left(self):
+        """Its mail was in the database alone. Tools say so, the log, and the status until somebody has looked."""
+        for how in ("emptied", "zeros", "removed"):
+            server = self.daemon(route=[{"domain": "far.test", "next_hop": "smtp://127.0.0.1:9", "tls": "off"}])
+            self.assertEqual(server.send("a@us.example", "b@far.test", b"Subject: x\r\n\r\nx\r\n").code, 250)
+            server.stop()
+            database = server.spool / "queue.db"
+            size = database.stat().st_size
+            database.unlink()
+            if how != "removed":
+                database.write_bytes(b"" if how == "emptied" else bytes(size))
+                database.chmod(0o600)
+            counted = server.tool("postrider", "queue", "count", check=False)
+            if how == "removed":
+                self.assertEqual(counted.returncode, 69)
+                self.assertIn("queue.db is gone from ", counted.stderr)
+            else:
+                self.assertEqual(counted.returncode, 0)
+                self.assertIn("postrider: queue_missing, ", counted.stderr)
+            for _ in range(2):
+                server.start()
+                self.alarmed(server, f"1 file in {server.spool}/lost, with mail that damage of the queue made nobody")
+                self.assertEqual(len(server.log("queue_missing")), 1)
+                server.stop()
+            server.start()
+            for file in (server.spool / "lost").iterdir():
+                file.unlink()
+            self.calm(server)
+            server.stop()
+
     def test_a_log_that_takes_no_lines(self):
         disk = self.small_disk("300k")
         server = self.daemon(log={"target": str(disk / "log")})

@@ -319,6 +319,72 @@ TEST_CASE_METHOD(Damaged, "a start without the database says so and keeps the bo
   }
 }
 
+TEST_CASE_METHOD(Damaged, "a database of which nothing is left is one that is gone",
+                 "[queue][failure]") {
+  start();
+  must_accept("a@b.test", {"c@d.test"});
+  queue->stop();
+  queue.reset();
+  const auto size = fs::file_size(file("queue.db"));
+  bool is_kept = true;
+  SECTION("removed") {
+    fs::remove(file("queue.db"));
+    is_kept = false;
+  }
+  SECTION("empty") {
+    fs::resize_file(file("queue.db"), 0);
+    is_kept = false;
+  }
+  SECTION("shorter than a database") {
+    fs::resize_file(file("queue.db"), GENERATE(1U, 99U, 511U));
+  }
+  SECTION("zeros") {
+    const auto octets = GENERATE_COPY(std::uintmax_t{512}, std::uintmax_t{4096}, size);
+    fs::resize_file(file("queue.db"), 0);
+    fs::resize_file(file("queue.db"), octets);
+  }
+  for (int starts = 0; starts < 2; ++starts) {
+    open();
+    CHECK(log.count("queue_missing") == 1);
+    CHECK(list().empty());
+    queue.reset();
+    REQUIRE(fs::exists(file("lost")));
+    std::vector<std::string> names;
+    for (const auto& one : fs::directory_iterator(file("lost")))
+      names.push_back(one.path().filename().string());
+    REQUIRE(names.size() == 1);
+    CHECK(names.front().starts_with(is_kept ? "queue.db-1" : "queue.db-missing-"));
+  }
+}
+
+TEST_CASE_METHOD(Damaged, "a database that never was one is a new one", "[queue][failure]") {
+  queue.reset();
+  fs::remove_all(settings.spool);
+  fs::create_directory(settings.spool);
+  fs::permissions(settings.spool, fs::perms::owner_all);
+  SECTION("no file") {}
+  SECTION("the process was ended before it wrote into it") {
+    std::ofstream(file("queue.db")).close();
+  }
+  open();
+  CHECK(log.count("queue_missing") == 0);
+  CHECK_FALSE(fs::exists(file("lost")));
+}
+
+TEST_CASE_METHOD(Damaged, "of zeros beside a log that is sound the log has the queue",
+                 "[queue][failure]") {
+  start();
+  for (int i = 0; i < 3; ++i)
+    accept_large();
+  cut();
+  const auto size = fs::file_size(file("queue.db"));
+  fs::resize_file(file("queue.db"), 0);
+  fs::resize_file(file("queue.db"), size);
+  open();
+  CHECK(log.count("queue_missing") == 0);
+  CHECK(list().size() == 3);
+}
+
 // Once all of it is in the database, the log is written again from its begin.
 TEST_CASE("what an earlier round of the log left behind its end is no lost mail",
           "[queue][failure]") {

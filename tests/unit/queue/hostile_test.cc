@@ -420,6 +420,10 @@ TEST_CASE_METHOD(QueueFixture, "what is no database of a queue is refused with w
     REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
     expected = make_error_code(errc::invalid_seek);
   }
+  SECTION("a link to the database") {
+    REQUIRE(::symlink("queue.db.old", path.c_str()) == 0);
+    expected = make_error_code(errc::invalid_seek);
+  }
   const auto refused = Queue::open(settings, clock, log);
   REQUIRE_FALSE(refused.has_value());
   CHECK(refused.error().code() == expected);
@@ -427,6 +431,31 @@ TEST_CASE_METHOD(QueueFixture, "what is no database of a queue is refused with w
   // Which is enough.
   REQUIRE(std::filesystem::remove(path));
   REQUIRE(::rename((path + ".old").c_str(), path.c_str()) == 0);
+  CHECK(Queue::open(settings, clock, log).has_value());
+}
+
+TEST_CASE_METHOD(QueueFixture, "what stands where the database has its files is named at once",
+                 "[queue][lock]") {
+  open();
+  queue.reset();
+  const std::string name = GENERATE("queue.db-wal", "queue.db-shm", "lock");
+  const auto path = settings.spool + "/" + name;
+  std::filesystem::remove(path);
+  const std::string kind = GENERATE("a folder", "a symbolic link", "a pipe", "a socket");
+  INFO(kind << " " << name);
+  if (kind == "a folder")
+    REQUIRE(::mkdir(path.c_str(), 0700) == 0);
+  if (kind == "a symbolic link")
+    REQUIRE(::symlink("queue.db", path.c_str()) == 0);
+  if (kind == "a pipe")
+    REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+  if (kind == "a socket")
+    REQUIRE(::mknod(path.c_str(), S_IFSOCK | 0600, 0) == 0);
+  const auto refused = Queue::open(settings, clock, log);
+  REQUIRE_FALSE(refused.has_value());
+  const auto said = refused.error().step();
+  CHECK(said.find(path + " is " + kind + " and not a regular file") != said.npos);
+  REQUIRE(std::filesystem::remove(path));
   CHECK(Queue::open(settings, clock, log).has_value());
 }
 
