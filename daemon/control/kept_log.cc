@@ -120,6 +120,23 @@ void say_on_standard_error(const LogEvent& event) {
   std::fprintf(stderr, "postrider: %s\n", escaped(line, 2048).c_str());
 }
 
+// So that the tools find the place free. Where it is now; empty: it is gone, for it holds nothing, or
+// it cannot be moved.
+std::string move_aside(const std::string& path) {
+  constexpr int kMostAside = 9;
+  struct stat about {};
+  if (::lstat(path.c_str(), &about) == 0 && !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode)) {
+    ::unlink(path.c_str());
+    return {};
+  }
+  for (int i = 1; i <= kMostAside; ++i) {  // a folder takes no file's place, nor a file a folder's
+    auto aside = path + ".damaged" + (i == 1 ? std::string() : "-" + std::to_string(i));
+    if (::rename(path.c_str(), aside.c_str()) == 0)
+      return aside;
+  }
+  return {};
+}
+
 LogEvent lines_left_out() {
   return LogEvent(Level::warn, "changes_left_out")
       .add("advice",
@@ -195,12 +212,11 @@ void tell_kept(const std::string& spool, Log& log) {
     ::unlink(path.c_str());
     return;
   }
-  const auto aside = path + ".damaged";
-  const bool is_aside = ::rename(path.c_str(), aside.c_str()) == 0;
+  const auto aside = move_aside(path);
   auto event = LogEvent(Level::warn, "changes_damaged")
                    .add("records", damaged)
                    .add("reason", text ? "records that cannot be read" : text.error().describe())
-                   .add("file", is_aside ? aside : path)
+                   .add("file", aside.empty() ? path : aside)
                    .add("advice",
                         "look at the disk; what tools did to the queue while the mail system was "
                         "down is not all in the log: `postrider queue` shows how it is now");

@@ -155,7 +155,25 @@ TEST_CASE("what is damaged there, or is no file of ours, ends nothing", "[daemon
     REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
     tell_kept(folder.path(), heard);
     CHECK(heard.names() == "changes_damaged");
+    CHECK(heard.events.back().value("reason").find("is a pipe") != std::string::npos);
   }
+  SECTION("a folder, where what was damaged before is a file") {
+    REQUIRE(::unlink(path.c_str()) == 0);
+    std::filesystem::create_directories(path + "/within");
+    std::ofstream(path + ".damaged") << "of an earlier start";
+    tell_kept(folder.path(), heard);
+    CHECK(heard.names() == "changes_damaged");
+    CHECK(heard.events.back().value("file") == path + ".damaged-2");
+    CHECK(std::filesystem::is_directory(path + ".damaged-2/within"));
+  }
+  // In any case the tools can keep what they do again.
+  {
+    KeptLog log(folder.path(), clock);
+    log.write(change("7"));
+  }
+  heard.events.clear();
+  tell_kept(folder.path(), heard);
+  CHECK(heard.names() == "queue_changed");
 }
 
 TEST_CASE("damage that a tool meets first is in the log of the next start", "[daemon][unit]") {
