@@ -1,5 +1,7 @@
 #include "events/kept_database.h"
 
+#include "base/regular_file.h"
+
 #include <cerrno>
 #include <cstdio>
 #include <sys/stat.h>
@@ -49,11 +51,11 @@ Result<void> check_pages(Database& database, KeptDatabase::Check check) {
 
 }  // namespace
 
-Result<void> look_at_file(const std::string& path) {
-  struct stat found {};
-  if (::lstat(path.c_str(), &found) != 0 || S_ISREG(found.st_mode))
-    return {};
-  return Error(Errc::corrupt, "open " + path + ": it is no regular file");
+Result<void> look_at_files(const std::string& path) {
+  for (const char* end : {"", "-wal", "-shm"})
+    if (const auto fit = require_regular_or_none(path + end); !fit)
+      return Error(Errc::corrupt, "open " + path + ": " + fit.error().step());
+  return {};
 }
 
 Result<void> prepare_all(Database& database, std::initializer_list<StatementText> all) {
@@ -97,7 +99,7 @@ Result<KeptDatabase> KeptDatabase::open(const std::string& path, const KeptForma
                                         const char* vfs, Check check) {
   KeptDatabase kept;
   kept.path_ = path;
-  if (auto fit = look_at_file(path); !fit)
+  if (auto fit = look_at_files(path); !fit)
     return fit.error();
   auto database = Database::open(path, Database::Mode::writer, vfs);
   if (!database)

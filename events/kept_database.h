@@ -29,8 +29,9 @@ Result<void> check_format(queue::Database& database, const KeptFormat& format);
 bool is_damaged(const Error& error);
 // For a sentence about numbers or texts in it that are none of ours.
 Error damaged_file(const char* what);
-// Errc::corrupt: it is there, and no regular file: to open a FIFO would wait for ever.
-Result<void> look_at_file(const std::string& path);
+// Errc::corrupt: it, its log or its index of that is there and is not a regular file: to open a
+// pipe would wait for ever.
+Result<void> look_at_files(const std::string& path);
 std::uint64_t inode_of(const std::string& path);  // 0: there is none
 
 class KeptDatabase {

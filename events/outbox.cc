@@ -2,7 +2,7 @@
 
 #include "events/event_schema.h"
 
-#include "base/file.h"
+#include "base/regular_file.h"
 #include "base/text.h"
 #include "mail/message_id.h"
 
@@ -46,7 +46,7 @@ Result<Position> parse_position(std::string_view text) {
 }
 
 Result<Position> read_position(const std::string& path) {
-  auto file = open_file(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  auto file = open_regular_file(path, O_RDONLY);
   if (!file) {
     if (file.error().code() == boost::system::errc::no_such_file_or_directory)
       return Error(Errc::not_found, "read " + path);

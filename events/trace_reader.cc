@@ -56,7 +56,7 @@ Result<TraceReader> TraceReader::open(const std::string& path) {
   TraceReader reader;
   if (inode_of(path) == 0)
     return Error(Errc::not_found, "open " + path);
-  if (auto fit = look_at_file(path); !fit)
+  if (auto fit = look_at_files(path); !fit)
     return fit.error();
   auto database = Database::open(path, Database::Mode::reader);
   if (!database)

@@ -151,6 +151,10 @@ TEST_CASE("a damaged trace is set aside for a new one", "[trace]") {
     REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
     is_kept = false;
   }
+  SECTION("a pipe in the place of its log") {
+    REQUIRE(::mkfifo((path + "-wal").c_str(), 0600) == 0);
+    is_kept = false;
+  }
   SECTION("a link to somebody's file") {
     is_kept = false;
     std::ofstream(folder / "precious") << "precious";
