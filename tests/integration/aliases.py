@@ -622,6 +622,8 @@ class Tables(LocalUsers):
         self.write(self.aliases, "\n".join(lines) + "\n" + chain + "c30: root\n")
         at = lambda line: f"warning: {self.aliases}:{line}: "
         wanted = [
+            f"{at(2)}self stands for itself, and there is no such user, so what is sent there comes back: correct the "
+            "name, or remove it",
             f"{at(5)}these aliases go in a circle, and their mail is refused: one -> two -> three -> one; lead one of "
             "them to a user or to an address elsewhere",
             f"{at(7)}rooot is neither a user nor an alias here, and what is sent there comes back: typo -> rooot; correct "
@@ -637,6 +639,18 @@ class Tables(LocalUsers):
                                    "shorten that, or raise local.expansion_steps$")
             self.assertEqual(len(lines), len(wanted) + 1, lines)
         self.assertEqual(server.tool("postrider", "check", "--strict", check=False).returncode, 78)
+        # Lists: their members, their wrong lines, and those that are not there; names however they are written.
+        listed, missing = server.folder / "list", server.folder / "missing"
+        self.write(listed, "root\ntypoo\n|/bin/true\n")
+        self.write(self.aliases, f'l: :include:{listed}\nm: :include:{missing}\ne: "t.w"@us.example\nb: nosuch@[127.0.0.1]\n')
+        said = server.tool("newaliases", check=False)
+        said = [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("warning: ")]
+        comes_back = " is neither a user nor an alias here, and what is sent there comes back: "
+        for begin in (f"{listed}:2: typoo{comes_back}l -> typoo; ", f"{self.aliases}:1: {listed}:3: ",
+                      f"{self.aliases}:2: the file that m includes cannot be used, and its mail waits: ",
+                      f"{self.aliases}:3: t.w{comes_back}e -> t.w; ", f"{self.aliases}:4: nosuch{comes_back}b -> nosuch; "):
+            self.assertEqual(len([line for line in said if line.startswith("warning: " + begin)]), 1, (begin, said))
+        self.assertEqual(len(said), 5, said)
         # A circle that is longer than an expansion goes.
         self.write(self.aliases, "".join(f"c{i}: c{(i + 1) % 26}\n" for i in range(26)))
         said = server.tool("newaliases", check=False)

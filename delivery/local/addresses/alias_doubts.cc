@@ -2,6 +2,7 @@
 
 #include "base/case_fold.h"
 #include "base/text.h"
+#include "mail/address.h"
 #include "mail/envelope.h"
 
 #include <algorithm>
@@ -29,8 +30,8 @@ class Ways {
     std::string where;  // of its last step
   };
 
-  Ways(const std::vector<ExpansionStep>& steps, std::string home)
-      : steps_(steps), home_(std::move(home)) {
+  Ways(const std::vector<ExpansionStep>& steps, const LocalAddresses& book)
+      : steps_(steps), book_(book) {
     for (const auto& step : steps_) {
       from_[node_of(step.from)].push_back(&step);
       to_.emplace(node_of(step.to), &step);
@@ -41,8 +42,18 @@ class Ways {
   std::string node_of(std::string_view text) const {
     if (text.starts_with('\\'))
       text.remove_prefix(1);
-    const bool is_name = text.find('@') == text.npos;
-    return folded_case(is_name ? std::string(text) + "@" + home_ : std::string(text));
+    if (text.find_first_of("|:/") == 0)  // no address
+      return std::string(text);
+    const auto domain = mail::domain_of(text);
+    return folded_case(
+        mail::quoted_local_part(mail::unquoted_local_part(mail::local_part_of(text))) + "@" +
+        std::string(domain.empty() ? book_.home() : book_.meant(domain)));
+  }
+
+  // Of the alias that includes the file; empty: nobody knows.
+  std::string includer_of(const std::string& path) const {
+    const auto step = to_.find(":include:" + path);
+    return step == to_.end() ? std::string() : step->second->where;
   }
 
   // From the address to the node; just the two where the way between is not known.
@@ -52,10 +63,10 @@ class Ways {
     for (auto at = node; seen.insert(at).second;) {
       chain.nodes.push_back(at);
       const auto step = to_.find(at);
+      if (chain.where.empty() && step != to_.end())
+        chain.where = step->second->where;
       if (at == origin || step == to_.end())
         break;
-      if (chain.where.empty())
-        chain.where = step->second->where;
       at = node_of(step->second->from);
     }
     if (chain.nodes.back() != origin)
@@ -98,7 +109,7 @@ class Ways {
   }
 
   const std::vector<ExpansionStep>& steps_;
-  const std::string home_;
+  const LocalAddresses& book_;
   std::unordered_map<std::string, std::vector<const ExpansionStep*>> from_;
   std::unordered_map<std::string, const ExpansionStep*> to_;  // the first that leads there
 };
@@ -172,13 +183,14 @@ class Doubts {
     followed_ += expansion.steps.size() + 1;
     if (expansion.steps.empty())
       return;
-    const Ways ways(expansion.steps, book_.home());
+    const Ways ways(expansion.steps, book_);
     const auto origin = ways.node_of(address);
+    for (const auto& problem : expansion.list_problems)
+      note_list(problem, origin, ways);
     if (expansion.failure)
       return note_failure(*expansion.failure, expansion.steps.front().where, origin, ways);
-    for (const auto& to : expansion.recipients)
-      if (to.is_unknown && to.leaf.kind == ResolvedRecipient::Kind::address)
-        note_unknown(ways.chain_to(origin, ways.node_of(to.address)));
+    for (const auto& member : expansion.unknown)
+      note_unknown(ways.chain_to(origin, ways.node_of(member)));
   }
 
   void note_failure(const mail::Outcome& failure, const std::string& where,
@@ -203,6 +215,17 @@ class Doubts {
                          shown(chain) + "; shorten that, or raise local.expansion_steps"});
   }
 
+  void note_list(const ListProblem& problem, const std::string& origin, const Ways& ways) {
+    const auto where = ways.includer_of(problem.path);
+    const auto text =
+        problem.is_unusable
+            ? "the file that " + shown(origin) +
+                  " includes cannot be used, and its mail waits: " + problem.text +
+                  "; correct it, or the name of the file"
+            : problem.text + "; that line is passed over in mail for " + shown(origin);
+    add(Key({problem.path}, problem.text), {where, text});
+  }
+
   void note_circle(const Ways::Chain& chain) {
     if (chain.nodes.empty())
       return;
@@ -216,6 +239,13 @@ class Doubts {
 
   void note_unknown(const Ways::Chain& chain) {
     const auto& name = chain.nodes.back();
+    if (chain.nodes.size() == 1)
+      return add(Key({name}, chain.where),
+                 {chain.where,
+                  shown(name) +
+                      " stands for itself, and there is no such user, so what is sent there comes "
+                      "back: correct the name, or remove it",
+                  1});
     add(Key({name}, chain.where),
         {chain.where,
          shown(name) + " is neither a user nor an alias here, and what is sent there comes back: " +

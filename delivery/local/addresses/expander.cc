@@ -422,6 +422,8 @@ class Walk {
     if (context.depth == 0)
       return fail(Verdict::bounce, {5, 1, 1}, "there is no user " + escaped(address));
     out_.problems.push_back(escaped(address) + " is unknown, and a member of " + escaped(origin_));
+    if (out_.unknown.size() < kMostSteps)
+      out_.unknown.push_back(address);
     const auto before = out_.recipients.size();
     if (context.is_hidden)
       add(completed(origin_), {ResolvedRecipient::Kind::nobody, {}, {}}, context);
@@ -552,6 +554,8 @@ class Walk {
     if (!file) {
       out_.problems.push_back(tables::told(file.error()));
       const bool is_new = is_unsettled(file.error());
+      if (!is_new)
+        out_.list_problems.push_back({path, tables::told(file.error()), true});
       return fail(
           Verdict::retry, is_new ? mail::EnhancedCode{4, 3, 0} : mail::EnhancedCode{4, 3, 5},
           "a list of " + escaped(origin_) + (is_new ? " is being written" : " cannot be used"));
@@ -562,13 +566,20 @@ class Walk {
     rules.commands = false;  // as in Postfix: whoever keeps a list does not run programs
     rules.most = book_.rules().most_recipients + 1;
     auto items = parse_list_file(file->text, rules);
-    for (const auto& problem : items.problems)
+    for (const auto& problem : items.problems) {
       out_.problems.push_back(escaped(path) + ":" + problem);
+      out_.list_problems.push_back({path, escaped(path) + ":" + problem});
+    }
     const bool is_text = file->text.find('\0') == std::string::npos;
     if (!is_text)
       out_.problems.push_back(escaped(path) + ": is not text");
-    if (!is_text || items.problems.size() > items.items.size())
+    if (!is_text || items.problems.size() > items.items.size()) {
+      out_.list_problems.push_back(
+          {path,
+           escaped(path) + (is_text ? " has more wrong lines than right ones" : " is not text"),
+           true});
       return fail(Verdict::retry, {4, 3, 5}, "the list of " + escaped(origin_) + " cannot be used");
+    }
     for (const auto& one : items.items)
       follow_item(one.item, list.from, path + ":" + std::to_string(one.line), inner);
   }

@@ -36,10 +36,20 @@ struct ExpansionStep {
   std::string where;  // "/etc/aliases:12"
 };
 
+// What is wrong with an included file.
+struct ListProblem {
+  std::string path;
+  std::string text;
+  bool is_unusable = false;  // as a whole: mail waits
+};
+
 struct Expansion {
   std::vector<ExpandedRecipient> recipients;
   std::vector<ExpansionStep> steps;
-  std::vector<std::string> problems;     // for the log: what was refused, with its place
+  std::vector<std::string> problems;  // for the log: what was refused, with its place
+  std::vector<std::string>
+      unknown;  // members who are nobody, those that senders are not told as well
+  std::vector<ListProblem> list_problems;
   std::size_t discarded = 0;             // members whose mail is thrown away: /dev/null
   std::size_t repeated = 0;              // members who had the mail before their list was set aside
   bool is_list = false;                  // an owner- alias took over on the way
