@@ -23,22 +23,31 @@ std::string network_of_client(std::string_view client) {
 LimitedLog::LimitedLog(Log& log, const Clock& clock, DeadlineWheel& wheel)
     : log_(log), clock_(clock), report_(wheel, [this] { report(); }) {}
 
-bool LimitedLog::Room::take(SteadyTime now) {
+std::uint64_t LimitedLog::Room::left(SteadyTime now) {
   if (room_ < burst_) {
-    const auto passed = std::chrono::duration_cast<Duration>(now - filled_).count();
-    const auto earned =
-        static_cast<std::uint64_t>(std::max<Duration::rep>(passed, 0)) * rate_ / 1000;
+    const auto passed = std::chrono::duration_cast<Duration>(now - filled_);
+    const auto earned = std::max<Duration::rep>(passed / each_, 0);
     if (earned > 0) {
-      room_ = std::min(burst_, room_ + earned);
+      room_ = std::min(burst_, room_ + static_cast<std::uint64_t>(earned));
       filled_ = now;
     }
   } else {
     filled_ = now;
   }
-  if (room_ == 0)
+  return room_;
+}
+
+bool LimitedLog::Room::take(SteadyTime now) {
+  if (left(now) == 0)
     return false;
   --room_;
   return true;
+}
+
+bool LimitedLog::has_precedence(Kind& kind, Network& network, SteadyTime now) {
+  const auto left = network.few.left(now);
+  auto& shared = left > kFew - kFirst ? kind.of_first : kind.of_few;
+  return left > 0 && shared.take(now) && network.few.take(now);
 }
 
 bool LimitedLog::has_own_room(Kind& kind, std::string_view client, SteadyTime now) {
@@ -56,8 +65,12 @@ bool LimitedLog::has_own_room(Kind& kind, std::string_view client, SteadyTime no
   } else {
     kind.networks.splice(kind.networks.end(), kind.networks, known->second);
   }
-  auto& own = kind.networks.back().room;
-  if (!own.take(now))
+  auto& network = kind.networks.back();
+  auto& own = network.room;
+  const bool has_room = own.take(now);
+  if (has_precedence(kind, network, now))
+    return true;
+  if (!has_room)
     return false;
   if (kind.of_networks.take(now))
     return true;

@@ -1,7 +1,9 @@
 // The log of what strangers make us say by connecting and being refused (attacks.md X15): each kind
 // of event has a rate, and what goes beyond is counted and reported, so that a flood fills no disk.
 // What tells of an attack on logins or of refused mail is logged apart for each client's network, as
-// long as that has few such lines: who goes slowly is not hidden by the flood of another.
+// long as that has few such lines: who goes slowly is not hidden by the flood of another. Nor by
+// that of a thousand others, each of which goes slowly: the first lines of a network have precedence,
+// from sums of their own.
 // Messages and our own clients are always logged. Lives on its loop.
 #pragma once
 
@@ -25,6 +27,11 @@ class LimitedLog final : public Log {
   // Lines of one kind that a network has for itself, and all networks together.
   static constexpr std::uint64_t kOwnBurst = 100, kOwnRate = 1;
   static constexpr std::uint64_t kOwnBurstOfAll = 5000, kOwnRateOfAll = 50;
+  // Of these the first ones, which a network has again so long after each; and the sums of the
+  // first and of the few after them: what programs that ban look for, and some more.
+  static constexpr std::uint64_t kFirst = 5, kFew = 20;
+  static constexpr Duration kFewAgain{60'000};
+  static constexpr std::uint64_t kFewBurstOfAll = 20'000, kFewRateOfAll = 20;
   static constexpr std::size_t kMostNetworks = 4096;  // of one kind that are remembered
   static constexpr Duration kReport{10000};
 
@@ -37,25 +44,33 @@ class LimitedLog final : public Log {
  private:
   class Room {
    public:
-    Room(std::uint64_t burst, std::uint64_t rate) : burst_(burst), rate_(rate), room_(burst) {}
+    // rate: lines a second.
+    Room(std::uint64_t burst, std::uint64_t rate) : Room(burst, Duration(1000) / rate) {}
+    Room(std::uint64_t burst, Duration each) : burst_(burst), room_(burst), each_(each) {}
+    std::uint64_t left(SteadyTime now);
     bool take(SteadyTime now);
     void give_back() { ++room_; }
 
    private:
-    std::uint64_t burst_, rate_, room_;
+    std::uint64_t burst_, room_;
+    Duration each_;
     SteadyTime filled_;
   };
   struct Network {
     std::string name;
+    Room few{kFew, kFewAgain};
     Room room{kOwnBurst, kOwnRate};
   };
   struct Kind {
     Room room{kBurst, kRate};
+    Room of_first{kFewBurstOfAll, kFewRateOfAll};
+    Room of_few{kFewBurstOfAll, kFewRateOfAll};
     Room of_networks{kOwnBurstOfAll, kOwnRateOfAll};
     std::list<Network> networks;  // who was last heard of is last
     std::unordered_map<std::string_view, std::list<Network>::iterator> by_name;
     std::uint64_t suppressed = 0;
   };
+  static bool has_precedence(Kind& kind, Network& network, SteadyTime now);
   static bool has_own_room(Kind& kind, std::string_view client, SteadyTime now);
 
   Log& log_;

@@ -276,12 +276,42 @@ TEST_CASE("X15: the flood of one network hides no lines of another that are few"
   }
   CHECK(lines_of("198.51.100.") == 60);
   CHECK(lines_of("2001:db8:") == 60);
-  CHECK(lines_of("192.0.") <= 2000 + 60 * 100 + 2 * 160);
+  constexpr auto kFew = smtpd::LimitedLog::kFew;
+  CHECK(lines_of("192.0.") <= std::ptrdiff_t{2000 + 60 * 100 + 2 * 160 + 2 * (kFew + 1)});
   // However many networks there are, the lines are not.
   const auto before = log.named("auth_failed").size();
   for (unsigned i = 0; i < 50'000; ++i)
     fail("10." + std::to_string(i / 256) + "." + std::to_string(i % 256) + ".1");
-  CHECK(log.named("auth_failed").size() - before <= 5000 + 2000);
+  CHECK(log.named("auth_failed").size() - before <=
+        5000 + 2000 + 2 * smtpd::LimitedLog::kFewBurstOfAll);
+}
+
+TEST_CASE("X15: the flood of a thousand networks hides no lines of another that are few",
+          "[smtpd][attacks]") {
+  tests::RecordingLog log;
+  SteadyClock clock;
+  Loop loop(0);
+  smtpd::LimitedLog limited(log, clock, loop.deadlines());
+  const auto fail = [&](const std::string& client) {
+    limited.write(LogEvent(Level::info, "auth_failed").add("client", client));
+  };
+  // Each of them less than once a second, so that none of them has more than its own share.
+  unsigned next = 0;
+  for (unsigned second = 0; second < 120; ++second) {
+    for (unsigned i = 0; i < 700; ++i, ++next)
+      fail("10." + std::to_string(next % 1000 / 256) + "." + std::to_string(next % 1000 % 256) +
+           ".1");
+    if (second % 6 == 5)
+      fail("198.51.100.7");
+    clock.at += std::chrono::seconds(1);
+  }
+  const auto all = log.named("auth_failed");
+  CHECK(std::count_if(all.begin(), all.end(), [](const auto& event) {
+          return event.value("client") == "198.51.100.7";
+        }) == 20);
+  constexpr auto kFewOfAll =
+      smtpd::LimitedLog::kFewBurstOfAll + 120 * smtpd::LimitedLog::kFewRateOfAll;
+  CHECK(all.size() <= 2 * kFewOfAll + 5000 + 120 * 50 + 2000 + 120 * 100);
 }
 
 TEST_CASE("B13: what is declared reserves 64 KiB at most", "[smtpd][attacks]") {
