@@ -251,6 +251,8 @@ class Helper {
         continue;
       if (WIFEXITED(status) && WEXITSTATUS(status) == kWrong)
         wrong_.count(child->second);
+      else if (WIFEXITED(status) && WEXITSTATUS(status) == kUnknown)
+        wrong_.count_untold(child->second);
       children_.erase(child);
     }
   }

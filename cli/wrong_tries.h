@@ -1,4 +1,5 @@
-// Wrong passwords of an hour, for postrider-pam: of one account, and in all.
+// Wrong passwords of an hour, and those of which PAM could not tell, for postrider-pam: of one
+// account, and of the wrong ones in all.
 #pragma once
 
 #include <ctime>
@@ -28,9 +29,14 @@ class WrongTries {
     ++of_account_[user];
     ++all_;
   }
+  // PAM could not tell: where it has failed for all, the sum of all accounts is not touched.
+  void count_untold(const std::string& user) {
+    if (of_account_.size() < kMostAll || of_account_.contains(user))
+      ++of_account_[user];
+  }
 
  private:
-  std::map<std::string, unsigned> of_account_;  // not many more than kMostAll
+  std::map<std::string, unsigned> of_account_;  // not many more than twice kMostAll
   unsigned all_ = 0;
   std::time_t since_ = 0;
 };

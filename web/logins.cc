@@ -79,7 +79,7 @@ Logins::Entry Logins::enter(const std::string& user, const std::string& password
   const std::lock_guard lock(mutex_);
   const auto then = clock_.steady();
   if (!role) {
-    limiter_.undo(charged, then);
+    limiter_.not_judged(charged, then);
     log_.write(event(Level::error, "web_login_not_judged", user, client)
                    .add("reason", role.error().describe()));
     return {End::unknown};

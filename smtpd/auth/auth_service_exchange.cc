@@ -196,7 +196,7 @@ void ServiceExchange::conclude(Answer& answer) {
   const auto now = service_.clock.steady();
   const std::lock_guard lock(service_.mutex);
   if (answer.verdict == Verdict::unavailable) {
-    service_.guard.undo(charged_, now);
+    service_.guard.not_judged(charged_, now);
   } else if (answer.verdict == Verdict::granted) {
     service_.guard.succeeded(charged_, answer.user, now);
     service_.is_dirty = true;

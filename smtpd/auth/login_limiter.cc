@@ -129,6 +129,15 @@ void LoginLimiter::undo(Try& charged, SteadyTime now) {
   }
 }
 
+void LoginLimiter::not_judged(Try& charged, SteadyTime now) {
+  const bool is_known_place =
+      charged.charged_to == Try::ChargedTo::pair || charged.charged_to == Try::ChargedTo::more;
+  const auto key = is_known_place ? pair_of(charged.place, charged.account) : charged.place;
+  const auto more = is_known_place ? kMoreAtHome : kMoreNotJudged;
+  if (charge(not_judged_, key, more * rules_.per_client, now))
+    undo(charged, now);
+}
+
 void LoginLimiter::broken_off(Try& charged, SteadyTime now) {
   const bool is_known_place =
       charged.charged_to == Try::ChargedTo::pair || charged.charged_to == Try::ChargedTo::more;

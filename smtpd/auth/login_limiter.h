@@ -29,6 +29,7 @@ class LoginLimiter {
   static constexpr std::size_t kMostEntries = 65536;
   static constexpr std::size_t kMostPlaces = 8;  // known addresses of one account
   static constexpr std::uint32_t kMoreAtHome = 10;
+  static constexpr std::uint32_t kMoreNotJudged = 3;
 
   struct Rules {
     std::uint32_t per_client = 20;  // tries in a window
@@ -59,6 +60,10 @@ class LoginLimiter {
   void succeeded(Try& charged, std::string_view user, SteadyTime now);
   // It was never judged: gives the try back, once.
   void undo(Try& charged, SteadyTime now);
+  // Whoever was asked could not tell. The try is given back, too, but to an address kMoreNotJudged
+  // times as often alone as it may try, and where the account is known kMoreAtHome times: such an
+  // answer may come of right passwords more often than of wrong ones.
+  void not_judged(Try& charged, SteadyTime now);
   // It ended after the first of its messages, in which nothing can be guessed but names: the
   // address pays for it, unless it is a known one of the account, as that of a telephone that loses
   // its network; the account does not.
@@ -93,6 +98,7 @@ class LoginLimiter {
   Buckets accounts_;
   Buckets pairs_;
   Buckets more_;                                                // of pairs whose bucket is full
+  Buckets not_judged_;                                          // of addresses and of pairs
   std::unordered_map<std::string, std::vector<Place>> places_;  // of accounts, latest last
 };
 

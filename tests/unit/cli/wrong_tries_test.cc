@@ -33,5 +33,19 @@ TEST_CASE("wrong passwords are limited for an account and in all, by the hour", 
   CHECK(may_try("bob"));
 }
 
+TEST_CASE("what PAM could not tell is limited for an account, and closes no other", "[cli][pam]") {
+  WrongTries tries;
+  const std::time_t now = 1'700'000'000;
+  for (unsigned i = 0; i < WrongTries::kMost; ++i) {
+    REQUIRE_FALSE(tries.is_exhausted("ann", now));
+    tries.count_untold("ann");
+  }
+  CHECK(tries.is_exhausted("ann", now));
+  for (unsigned i = 0; i < WrongTries::kMostAll; ++i)
+    tries.count_untold("user" + std::to_string(i));
+  CHECK_FALSE(tries.is_exhausted("bob", now));
+  CHECK_FALSE(tries.is_exhausted("ann", now + WrongTries::kHour));
+}
+
 }  // namespace
 }  // namespace postrider::cli

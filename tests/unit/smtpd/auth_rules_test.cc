@@ -76,6 +76,29 @@ TEST_CASE("X11 tries are limited by account, but never for its owner", "[smtpd][
   CHECK(guard.begin(home, "anna", 0, kStart) == Verdict::may_try);
 }
 
+TEST_CASE("X11 an address has few answers that nobody could tell", "[smtpd][auth]") {
+  LoginLimiter guard({5, 1000, hours(1)});
+  const auto home = ip("198.51.100.7");
+  log_in(guard, home, 1);
+  const auto tries_let = [&](const IpAddress& client, const std::string& user) {
+    int let = 0;
+    for (std::uint64_t secret = 100; secret < 300; ++secret) {
+      auto made = guard.begin(client, user, secret, kStart);
+      if (!(made == Verdict::may_try))
+        break;
+      ++let;
+      guard.not_judged(made, kStart);
+    }
+    return let;
+  };
+  // As often for nothing as it says, and then at its own cost.
+  CHECK(tries_let(ip("192.0.2.1"), "bert") == 5 * LoginLimiter::kMoreNotJudged + 5);
+  CHECK(tries_let(ip("192.0.2.2"), "bert") == 5 * LoginLimiter::kMoreNotJudged + 5);
+  CHECK(tries_let(home, "anna") == 5 * LoginLimiter::kMoreAtHome + 5);
+  CHECK(guard.begin(ip("192.0.2.3"), "bert", 0, kStart) == Verdict::may_try);
+  CHECK(guard.begin(home, "anna", 1, kStart) == Verdict::may_try);  // hers, once all is well again
+}
+
 TEST_CASE("a forgotten telephone with the old password does not lock its owner out",
           "[smtpd][auth]") {
   LoginLimiter guard({3, 10, hours(1)});
