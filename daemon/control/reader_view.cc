@@ -34,17 +34,51 @@ bool is_word(char c) {
 // As delivery/local/agents/command_exit.h begins it, in the middle of a reason.
 constexpr std::string_view kCommandOutput = ". Command output: ";
 
+// Of mail, rather than a path or a sentence with one: no domain holds a slash, and no local part begins one within it.
+bool is_address(std::string_view text) {
+  const auto at = text.rfind('@');
+  if (at == text.npos || at == 0 || text.find_first_of(" \t") != text.npos)
+    return false;
+  for (auto slash = text.find('/', 1); slash != text.npos; slash = text.find('/', slash + 1))
+    if (slash > at || !is_word(text[slash - 1]))
+      return text.front() == '"' && slash < at;
+  return true;
+}
+
 // The place of a socket, which sites and hosts may have for a name.
 bool is_place(std::string_view text) {
-  return text.find('@') == text.npos && (text.starts_with('/') || text.find(":/") != text.npos);
+  return !is_address(text) && (text.starts_with('/') || text.find(":/") != text.npos);
 }
 
-// A value that is one, rather than a sentence with one.
-bool is_address(std::string_view text) {
-  return text.find('@') != text.npos && text.find_first_of(" \t") == text.npos;
+// Where a sentence goes on behind a path that may hold blanks, too. To hide a word too many is right.
+std::size_t end_with_blanks(std::string_view text, std::size_t at) {
+  constexpr std::string_view kBreaks[] = {
+      ": ",    "; ",     ", ",    " (",   " with ", " and ", " or ",   " is ",     " are ",
+      " was ", " were ", " has ", " as ", " for ",  " by ",  " does ", " cannot",  " could",
+      " /",    " \"",    " '",    "\n",   " line ", " http", " said",  " refused", " did "};
+  auto end = text.size();
+  for (const auto each : kBreaks)
+    end = std::min(end, text.find(each, at));
+  // A slash within a word further on belongs to it, too, unless a URL or another path is there.
+  for (auto slash = text.find('/', at + 1); slash != text.npos; slash = text.find('/', slash + 1)) {
+    const auto blank = text.find_last_of(" \t", slash);
+    if (blank == text.npos || blank < at)
+      continue;
+    const auto word_end = std::min(text.find_first_of(" \t", slash), text.size());
+    const auto word = text.substr(blank + 1, word_end - blank - 1);
+    if (text.substr(at, blank - at).find(": ") != text.npos || !is_word(text[slash - 1]) ||
+        word.find("//") != word.npos)
+      break;
+    const auto mark = text.find_last_not_of(":.,;)", word_end - 1);
+    end = std::max(end, mark + 1);
+    slash = word_end - 1;
+  }
+  while (end > at + 1 && text[end - 1] == '.')
+    --end;
+  return end;
 }
 
-// Of the word that begins there. A quoted path may hold blanks, and a command has arguments, which are a user's own.
+// Of the word that begins there. A command has arguments, which are a user's own.
 std::size_t end_of_path(std::string_view text, std::size_t at) {
   if (text.substr(0, at).find("command") != text.npos)
     return std::min({text.find(" as ", at), text.find(": ", at), text.size()});
@@ -108,7 +142,9 @@ std::string without_paths(std::string_view text) {
     const bool begins = slash == 0 || !is_word(text[slash - 1]);
     const bool is_path = begins && path.size() > 1 && !is_url(text, slash) && !is_network(path);
     shown.append(is_path ? kHiddenPath : path);
-    at = end;
+    const auto behind = text.substr(end, 2);
+    const bool may_go_on = behind.starts_with(' ') || behind == ", " || behind == "; ";
+    at = is_path && may_go_on ? std::max(end, end_with_blanks(text, slash)) : end;
   }
   return shown;
 }

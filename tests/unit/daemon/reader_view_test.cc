@@ -31,6 +31,13 @@ TEST_CASE("readers see reasons without the files in them", "[daemon][unit]") {
       {"/etc/aliases", "(file)"},
       {"/etc/aliases.", "(file)."},
       {"unlink /var/mail/\xc3\xa9t\xc3\xa9: no", "unlink (file): no"},
+      // Unquoted, with blanks.
+      {"delivered to mbox /home/x/x y:Secret/Secret/box", "delivered to mbox (file)"},
+      {"delivered to mbox /home/x/my Secret box", "delivered to mbox (file)"},
+      {"open /home/x/x y:Secret/box: Permission denied", "open (file): Permission denied"},
+      {"open /home/a, b/Secret/box: Permission denied", "open (file): Permission denied"},
+      {"the queue /var/spool/x is a folder", "the queue (file) is a folder"},
+      {"lmtp:///run/user@1000/sock: open", "lmtp:(file): open"},
       // Commands, with what they are told.
       {"command /usr/bin/deliver -s secret as ann for ann@us.test",
        "command (file) as ann for ann@us.test"},
@@ -59,6 +66,10 @@ TEST_CASE("readers see neither the place of a socket in a name nor what a comman
   CHECK(shown("{\"site\":\"lmtp:///run/x/lmtp\",\"host\":\"/run/x/lmtp\",\"name\":\"lmtp:unix:/run/"
               "x\"}") ==
         "{\"site\":\"lmtp:(file)\",\"host\":\"(file)\",\"name\":\"lmtp:unix:(file)\"}\n");
+  CHECK(shown("{\"site\":\"lmtp:///run/user@1000/sock\",\"host\":\"/run/user@1000/sock\","
+              "\"name\":\"unix:/run/a@b\",\"next_hop\":\"/run/a@1/b\"}") ==
+        "{\"site\":\"lmtp:(file)\",\"host\":\"(file)\",\"name\":\"unix:(file)\","
+        "\"next_hop\":\"(file)\"}\n");
   const std::string begin =
       "{\"reason\":\"command exited with status 1" + std::string(delivery::kCommandOutput);
   CHECK(shown(begin + "my secret\"}") == begin + "(not shown)\"}\n");
