@@ -9,12 +9,12 @@
 
 namespace postrider {
 
-// The value with kHiddenPassword instead of all that may be a secret:
-//  - of a URL, with a scheme or with "//" alone, who logs in, with or without a password; query and fragment; and the
-//    path, where it is one of HTTP (there it often is all that is asked for as a proof);
-//  - of "user:password@host" all before the "@";
-//  - the value of "password=value" and its like, as DSNs have them.
-// A single value, not a sentence: quotes and blanks are part of a password in it.
+// The value with kHiddenPassword instead of all that may be a secret: all of it, if it has the form of a key, a token, a
+// kept password or a field that logs in, or a part that no person has chosen; of a URL who logs in, query, fragment and
+// the path of HTTP; of "user:password" and "user:password@host" what is neither host nor port nor a kind of place; the
+// value of "password=value"; of a command its arguments; of the name of a DNS list the key. A single value, not a
+// sentence: quotes and blanks are part of a password in it. quote_value() gives the length of one that is all secret.
+//
 std::string quotable(std::string_view value);
 
 // The same between quotes, without controls, at most so many octets of it.

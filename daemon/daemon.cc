@@ -6,6 +6,7 @@
 #include "daemon/certificates.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/config/config_file.h"
+#include "daemon/config/secret_values.h"
 #include "daemon/config_doubts.h"
 #include "daemon/file_problems.h"
 #include "daemon/outbound.h"
@@ -156,7 +157,7 @@ Report check(const Options& options, bool is_strict) {
     return {loaded.exit_code(), loaded.describe()};
   Checkup checkup(loaded);
   checkup.run();
-  const auto& warnings = checkup.warnings;
+  const auto warnings = without_secret_values(std::move(checkup.warnings), *loaded.config);
   if (!loaded.problems.empty())
     return {EX_CONFIG, loaded.describe() + warnings};
   if (is_strict && !warnings.empty())

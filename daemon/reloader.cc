@@ -3,6 +3,7 @@
 #include "base/in_time.h"
 #include "base/text.h"
 #include "base/version.h"
+#include "daemon/config/secret_values.h"
 #include "daemon/file_problems.h"
 #include "daemon/settings.h"
 
@@ -98,11 +99,13 @@ ReloadVerdict Reloader::reload(Loaded fresh) {
 
 ReloadVerdict Reloader::refuse(const Loaded& fresh) {
   for (const auto& problem : fresh.problems)
-    parts_.foundation.log().write(LogEvent(Level::error, "config_refused")
-                                      .add("file", problem.file.empty() ? fresh.file : problem.file)
-                                      .add("line", problem.line)
-                                      .add("key", problem.key)
-                                      .add("problem", problem.text));
+    parts_.foundation.log().write(
+        LogEvent(Level::error, "config_refused")
+            .add("file", problem.file.empty() ? fresh.file : problem.file)
+            .add("line", problem.line)
+            .add("key", problem.key)
+            .add("problem",
+                 fresh.config ? without_secret_values(problem.text, *fresh.config) : problem.text));
   ReloadVerdict verdict;
   const auto lines = fresh.describe();
   for (const auto line : split(lines, '\n'))

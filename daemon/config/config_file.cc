@@ -5,6 +5,7 @@
 #include "base/file_at_rest.h"
 #include "base/text.h"
 #include "base/user_mounts.h"
+#include "daemon/config/secret_values.h"
 
 #include <algorithm>
 #include <array>
@@ -137,7 +138,7 @@ std::string Loaded::describe() const {
       out.append(problem.key).append(": ");
     out.append(problem.text).append("\n");
   }
-  return out;
+  return config ? without_secret_values(std::move(out), *config) : out;
 }
 
 Loaded load_config(const std::string& path) {

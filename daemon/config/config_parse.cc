@@ -248,7 +248,7 @@ class Reader {
   }
 
   void unknown(const std::string& name, const Section* section, std::size_t index, unsigned line) {
-    auto full = escaped(name, 80);
+    auto full = escaped(quotable(name), 80);
     if (section != nullptr)
       full = section->name + (section->repeats ? "[" + std::to_string(index) + "]." : ".") + full;
     report(line, full, unknown_key(name, section));
@@ -325,7 +325,8 @@ std::string find_origin(const Config& config, const Machine& machine, Loaded& lo
   if (given.empty() || !given.starts_with('/'))
     return given.empty() ? config.hostname : given;
   const auto report = [&](std::string text) {
-    loaded.problems.push_back({loaded.origins.at("origin"), "origin", given + std::move(text)});
+    loaded.problems.push_back(
+        {loaded.origins.at("origin"), "origin", quotable(given) + std::move(text)});
     return std::string();
   };
   const auto line = machine.first_line(given);

@@ -1,3 +1,4 @@
+#include "base/list_keys.h"
 #include "base/text.h"
 #include "daemon/config/config_file.h"
 
@@ -24,7 +25,7 @@ void print_comment(std::string_view comment, std::string& out) {
 }
 
 void print_option(const Loaded& loaded, const Option& option, std::size_t index, std::string& out) {
-  const auto value = value_text(option, *loaded.config, index);
+  const auto value = without_list_keys(value_text(option, *loaded.config, index));
   const auto origin = loaded.origins.find(origin_key(option, index));
   const bool given = origin != loaded.origins.end();
   // Without a value of its own the key stays open, and a comment says what that means.

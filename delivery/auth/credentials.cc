@@ -118,8 +118,21 @@ class Parser {
   // A command is repeated with what is wrong with it; its arguments may be secrets.
   static std::string quotable_words(std::string_view text) {
     std::string shown;
-    for (const auto word : split(text, ' '))
-      shown.append(shown.empty() ? "" : " ").append(quotable(word));
+    bool is_value = false;  // of the option before it
+    for (const auto word : split(text, ' ')) {
+      const bool is_option = word.starts_with('-');
+      const bool is_short =
+          is_option && !word.starts_with("--") && word.size() > 2;  // "-ppassword"
+      const bool is_hidden = is_value && !is_option && word.size() > 1 && !word.starts_with('/');
+      shown.append(shown.empty() ? "" : " ");
+      if (is_hidden)
+        shown.append(kHiddenPassword).append(word.ends_with(':') ? ":" : "");
+      else if (is_short)
+        shown.append(word.substr(0, 2)).append(kHiddenPassword);
+      else
+        shown.append(quotable(word));
+      is_value = is_option && !is_short && word.find('=') == word.npos;
+    }
     return shown;
   }
 

@@ -1,5 +1,6 @@
 #include "smtpd/filter/client_checks.h"
 
+#include "base/list_keys.h"
 #include "base/log.h"
 #include "base/memory_only.h"
 #include "base/text.h"
@@ -32,7 +33,8 @@ std::string sentence_of(const mailauth::ListVerdict& verdict, const std::string&
   std::string sentence = "Service unavailable; " + what + " is listed";
   for (const auto& hit : verdict.hits)
     if (hit.weight > 0)
-      return sentence + " by " + hit.zone + (hit.text.empty() ? "" : ": " + escaped(hit.text, 200));
+      return sentence + " by " + without_list_keys(hit.zone) +
+             (hit.text.empty() ? "" : ": " + escaped(hit.text, 200));
   return sentence;
 }
 
@@ -41,7 +43,7 @@ std::string zones_of(const mailauth::ListVerdict* lists) {
   std::string zones;
   if (lists != nullptr)
     for (const auto& hit : lists->hits)
-      zones.append(zones.empty() ? "" : " ").append(hit.zone);
+      zones.append(zones.empty() ? "" : " ").append(without_list_keys(hit.zone));
   return zones;
 }
 
@@ -194,7 +196,9 @@ void StrangerChecks::note_troubles(const Lookup& lookup) {
   const auto now = around_.clock.steady();
   const auto& verdict = *lookup.verdict;
   const auto tell = [&](const std::string& zone, const std::string& reason) {
-    around_.log.write(LogEvent(Level::warn, "list_broken").add("zone", zone).add("reason", reason));
+    around_.log.write(LogEvent(Level::warn, "list_broken")
+                          .add("zone", without_list_keys(zone))
+                          .add("reason", reason));
   };
   for (const auto& [zone, reason] : verdict.broken)
     if (state_.lists.note_broken(zone, now))

@@ -2,6 +2,7 @@
 #include "base/text.h"
 #include "daemon/config/config_checks.h"
 #include "daemon/config/config_file.h"
+#include "daemon/config/secret_values.h"
 #include "daemon/config/suggest.h"
 
 #include <catch2/catch.hpp>
@@ -878,6 +879,82 @@ TEST_CASE("a route that logs in verifies its next hop unless it says otherwise",
   }
 }
 
+namespace {
+
+// A configuration of one key. value: as it stands between quotes in TOML.
+std::string given_to(const Option& option, const std::string& value) {
+  const std::string section(section_of(option));
+  const auto* const known = find_section(section);
+  REQUIRE(known != nullptr);
+  const auto quoted = "\"" + value + "\"";
+  const bool is_list = std::holds_alternative<TextList>(option.value) ||
+                       std::holds_alternative<TimeList>(option.value);
+  std::string text = section.empty()  ? ""
+                     : known->repeats ? "[[" + section + "]]\n"
+                                      : "[" + section + "]\n";
+  text.append(name_in_section(option))
+      .append(" = ")
+      .append(is_list ? "[" + quoted + ", " + quoted + "]" : quoted);
+  return text + "\n";
+}
+
+}  // namespace
+
+TEST_CASE("no problem repeats what was pasted into the wrong key", "[config]") {
+  const std::string kept = "Zq7SeCr3tXw";
+  const Machine machine{"mx.example.org", [](const std::string& path) -> Result<std::string> {
+                          return Error(Errc::not_found, "open " + path);
+                        }};
+  const std::string values[] = {kept,
+                                "-----BEGIN PRIVATE KEY-----" + kept + "MIIEvQIBADANBgkqhkiG",
+                                "-----BEGIN RSA PRIVATE KEY-----\\n" + kept + "\\n-----END",
+                                "Bearer " + kept,
+                                "Authorization: Basic " + kept,
+                                "anna:" + kept,
+                                "password='" + kept + "'",
+                                "$6$salt$" + kept,
+                                "{PLAIN}" + kept,
+                                "AKIA" + kept,
+                                "ghp_" + kept + "abcdefghij0123456789ABCD",
+                                "xoxb-123456789012-" + kept,
+                                "sk_live_" + kept,
+                                "eyJhbGciOiJIUzI1NiJ9.eyJz" + kept + ".c2ln",
+                                "|/usr/bin/x --password " + kept,
+                                "|/usr/bin/x --token=" + kept,
+                                "/usr/bin/mysql -u x -p" + kept,
+                                "command:/usr/bin/x " + kept,
+                                "text:" + kept,
+                                kept + ".zen.dq.spamhaus.net=999.1.1.1",
+                                kept + ".zen.dq.spamhaus.net*x",
+                                kept + " x"};
+  for (const auto& option : options())
+    for (const auto& value : values) {
+      const auto text = given_to(option, value);
+      const auto loaded = parse_config(text, "test.toml", machine);
+      INFO(text << "\n" << loaded.describe());
+      CHECK(loaded.describe().find(kept) == std::string::npos);
+      CHECK(loaded.describe().find("zq7secr3txw") == std::string::npos);
+      if (!loaded.config)
+        continue;
+      for (const auto& warning : warnings_about(*loaded.config))
+        CHECK(without_secret_values(warning.text, *loaded.config).find(kept) == std::string::npos);
+    }
+  CHECK(parse("[delivery]\n\"" + kept + "\" = 1\n").describe().find(kept) == std::string::npos);
+  CHECK(parse("[\"" + kept + "\"]\nx = 1\n").describe().find(kept) == std::string::npos);
+}
+
+TEST_CASE("the key of a DNS list is not printed, nor is what a library says of a secret value",
+          "[config]") {
+  const auto loaded = parse(
+      "[checks]\nclient_lists = [\"k3ykeykey.zen.dq.spamhaus.net=127.0.0.2\"]\n"
+      "[auth]\nusers = \"/usr/bin/x --token=abcd\"\n");
+  REQUIRE(loaded.config);
+  CHECK(print_config(loaded).find("k3ykeykey") == std::string::npos);
+  CHECK(print_config(loaded).find("\"***.zen.dq.spamhaus.net=127.0.0.2\"") != std::string::npos);
+  CHECK(without_secret_values("open /usr/bin/x --token=abcd: no", *loaded.config) ==
+        "open /usr/bin/x ***: no");
+}
+
 TEST_CASE("no problem repeats the password of a URL, whatever key it was given to", "[config]") {
   const std::string secrets[] = {"smtp://user:s3cret@relay.example:587",
                                  "amqps://user:s3cret@broker.example/x",
@@ -887,19 +964,8 @@ TEST_CASE("no problem repeats the password of a URL, whatever key it was given t
                                  "smtp://user:" + std::string(100, 'x') + "s3cret@relay.example"};
   for (const auto& option : options())
     for (const auto& secret : secrets) {
-      const std::string section(section_of(option));
-      const auto* const known = find_section(section);
-      REQUIRE(known != nullptr);
-      const auto quoted = "\"" + secret + "\"";
-      const bool is_list = std::holds_alternative<TextList>(option.value) ||
-                           std::holds_alternative<TimeList>(option.value);
-      std::string text = section.empty()  ? ""
-                         : known->repeats ? "[[" + section + "]]\n"
-                                          : "[" + section + "]\n";
-      text.append(name_in_section(option))
-          .append(" = ")
-          .append(is_list ? "[" + quoted + ", " + quoted + "]" : quoted);
-      const auto loaded = parse(text + "\n");
+      const auto text = given_to(option, secret);
+      const auto loaded = parse(text);
       INFO(text << "\n" << loaded.describe());
       CHECK(loaded.describe().find("xxxs3cret") == std::string::npos);
       CHECK(loaded.describe().find(":s3cret") == std::string::npos);

@@ -85,6 +85,8 @@ TEST_CASE("each mistake is told with its line, and no secret", "[delivery][crede
       {"user = u\ntoken_command = /bin/a | /bin/b\n",
        "f:2: token_command: command /bin/a | /bin/b: no shell reads it; put the text into a "
        "script"},
+      {"user = u\ntoken_command = /bin/a -u me --key s1 -ps2 | /bin/b\n",
+       "f:2: token_command: command /bin/a -u *** --key *** -p*** | /bin/b: no shell"},
       {"user = u\ntoken_command = /bin/a --secret=s1 https://me:s2@h/s3 | /bin/b\n",
        "f:2: token_command: command /bin/a --secret=*** https://***@h/*** | /bin/b: no shell"},
       {"user = u\nc2VjcmV0=\n", "f:2: unknown key; expected user, password"},
