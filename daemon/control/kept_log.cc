@@ -8,6 +8,7 @@
 #include "queue/fact.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <fcntl.h>
 #include <optional>
@@ -105,11 +106,27 @@ std::size_t tell(std::string_view text, Log& log) {
   return damaged;
 }
 
+// As much of it as tools ever write: what is behind that is damage.
 Result<std::string> read_kept(const std::string& path) {
   const auto file = open_regular_file(path, O_RDONLY);
   if (!file)
     return file.error();
-  return read_file(*file, path, kMostKept + kMostRecord);
+  struct stat about {};
+  if (::fstat(file->get(), &about) != 0)
+    return system_error("look at " + path);
+  constexpr auto kMost = static_cast<off_t>(kMostKept + kMostRecord);
+  std::string text(static_cast<std::size_t>(std::min(about.st_size, kMost)), '\0');
+  for (std::size_t at = 0; at < text.size();) {
+    const auto got = ::read(file->get(), text.data() + at, text.size() - at);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      return system_error("read " + path);
+    if (got == 0)
+      text.resize(at);
+    at += static_cast<std::size_t>(got);
+  }
+  return text;
 }
 
 void say_on_standard_error(const LogEvent& event) {
