@@ -111,7 +111,8 @@ Action parse_action(std::string_view text) {
   const auto is = [&](std::string_view name) { return equals_ignoring_case(word, name); };
   if (auto action = numbered(word, rest))
     return *std::move(action);
-  if (is("DUNNO") || is("OK") || is("PERMIT") || is_number(word))
+  // access(5) of Postfix: a number alone is OK; one with a text is a reply, and 4xx or 5xx.
+  if (text.empty() || is("DUNNO") || is("OK") || is("PERMIT") || is_number(text))
     return Action{};
   if (is("WARN") || is("INFO"))
     return with_text(Kind::note, escaped(text, kMostText));

@@ -202,6 +202,9 @@ Step Session::count_and_report(Step step, std::string_view stage, std::string_vi
   // A temporary refusal may be our fault: it is not held against the client.
   if (kind == '5')
     patience_.count_error();
+  // RFC 5321 §3.8 and RFC 7504: whoever says so, a filter or a table, nothing comes behind it.
+  if (step.reply.starts_with("421") || step.reply.starts_with("521"))
+    step.next = Next::hang_up;
   const bool has_none = conditions_.stressed && !facts_.client.trusted;
   if (step.next != Next::hang_up && patience_.is_exhausted(facts_.policy->limits(), has_none))
     step = {replies::kTooManyErrors, Next::hang_up};
@@ -317,7 +320,7 @@ Step Session::on_filtered(filter::Verdict verdict) {
     transaction_.take_back_recipient(held.has_added_recipient);
   reply_.note_problem(std::move(verdict.problem));
   const auto reply = reply_.set(verdict.reply);
-  const bool ends = held.stage == filter::Stage::connect || verdict.reply.code == 421;
+  const bool ends = held.stage == filter::Stage::connect;
   return count_and_report({reply, ends ? Next::hang_up : Next::read_command}, held.verb,
                           held.argument);
 }
@@ -325,8 +328,7 @@ Step Session::on_filtered(filter::Verdict verdict) {
 Step Session::on_refused(filter::Verdict verdict) {
   reply_.note_problem(std::move(verdict.problem));
   const auto reply = reply_.set(verdict.reply);
-  const auto next = verdict.reply.code == 421 ? Next::hang_up : Next::read_command;
-  const auto step = count_and_report({reply, next}, "END-OF-MESSAGE", {});
+  const auto step = count_and_report({reply}, "END-OF-MESSAGE", {});
   transaction_.reset();
   return step;
 }

@@ -280,7 +280,8 @@ class Checks(scenario.Scenario):
 
     def test_what_a_policy_service_says_is_done_or_the_mail_is_put_off(self):
         """At each moment: nothing goes on as if nothing had been said."""
-        not_done = ("FILTER smtp:[127.0.0.1]:10025", "REDIRECT ann", "BCC", "PREPEND none", "reject_unauth_destination")
+        not_done = ("FILTER smtp:[127.0.0.1]:10025", "REDIRECT ann", "BCC", "PREPEND none", "reject_unauth_destination",
+                    "250 fine", "354 ok", "600 x")
         for state in ("RCPT", "DATA", "END-OF-MESSAGE"):
             answers = {f"n{i}@far.example": action for i, action in enumerate(not_done)}
             answers |= {"else@far.example": "REDIRECT there@far.example", "both@far.example": "BCC copy@far.example",
@@ -309,6 +310,26 @@ class Checks(scenario.Scenario):
                 self.assertEqual(got, [["both@far.example", "copy@far.example"], ["noted@far.example"], ["there@far.example"]])
                 server.wait_until_empty()
             server.stop()
+
+    def test_421_and_521_end_the_session(self):
+        for code in ("421 4.7.0", "521 5.7.1"):
+            for state in ("RCPT", "DATA", "END-OF-MESSAGE"):
+                service = self.using(policy_service.PolicyService({(state, "b@far.example"): f"{code} bye"}))
+                server = self.checking(policy_services=[service.address], policy_data_services=[service.address],
+                                       policy_end_services=[service.address])
+                with self.subTest(state=state, code=code), server.client() as client:
+                    client.hello("mx.src.example")
+                    client.expect("MAIL FROM:<ann@src.example>", 250)
+                    reply = client.command("RCPT TO:<b@far.example>")
+                    if state != "RCPT":
+                        reply = client.command("DATA")
+                    if state == "END-OF-MESSAGE":
+                        client.send(b"Subject: x\r\n\r\nbody\r\n.\r\n")
+                        reply = client.reply()
+                    self.assertEqual((f"{reply.code} {reply.text}"), f"{code} bye")
+                    self.assertTrue(client.is_closed())
+                self.assertEqual(server.queue(), [])
+                server.stop()
 
     def test_one_connection_for_a_session(self):
         service = self.using(policy_service.PolicyService(questions=2))

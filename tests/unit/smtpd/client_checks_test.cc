@@ -148,7 +148,8 @@ TEST_CASE("policy: what each action means", "[policy]") {
     const char* said;
     Kind kind;
     const char* text;
-  } cases[] = {{"DUNNO", Kind::none, ""},
+  } cases[] = {{"", Kind::none, ""},
+               {"DUNNO", Kind::none, ""},
                {"OK", Kind::none, ""},
                {"ok", Kind::none, ""},
                {"permit", Kind::none, ""},
@@ -173,7 +174,10 @@ TEST_CASE("policy: what each action means", "[policy]") {
   const struct {
     const char* said;
     const char* helps;
-  } others[] = {{"", "postrider.toml(5)"},
+  } others[] = {{"250 fine", "postrider.toml(5)"},
+                {"354 ok", "postrider.toml(5)"},
+                {"600 x", "postrider.toml(5)"},
+                {"45 x", "postrider.toml(5)"},
                 {"NONSENSE", "postrider.toml(5)"},
                 {"STRIP", "postrider.toml(5)"},
                 {"reject_unauth_destination", "postrider.toml(5)"},
