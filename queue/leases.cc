@@ -99,7 +99,7 @@ void Leases::count(const Leased& leased, int sign) {
 }
 
 void Leases::count_deadline(const Leased& leased, int sign) {
-  if (leased.deadline == kNever)
+  if (leased.deadline == kNoDeadline)
     return;
   const std::pair entry(leased.deadline, leased.message->id.value);
   if (sign > 0)
@@ -113,13 +113,20 @@ void Leases::set_landed(Leased& leased, bool landed) {
     count_deadline(leased, landed ? 1 : -1);
 }
 
+bool Leases::is_being_told(mail::MessageId id) const {
+  const auto [first, last] = leased_.equal_range(id.value);
+  return std::any_of(first, last, [](const auto& one) {
+    return one.second.reason == Lease::Reason::delay_notice;
+  });
+}
+
 Leased* Leases::first_landed(std::int64_t due) {
   return landed_.empty() || landed_.begin()->first > due ? nullptr
                                                          : find({landed_.begin()->second});
 }
 
 std::int64_t Leases::next_landed() const {
-  return landed_.empty() ? kNever : landed_.begin()->first;
+  return landed_.empty() ? kNoDeadline : landed_.begin()->first;
 }
 
 void Leases::add(Leased leased) {

@@ -3,8 +3,8 @@
 #pragma once
 
 #include "queue/queue.h"
-#include "queue/store/rows.h"
 
+#include <limits>
 #include <map>
 #include <mutex>
 #include <set>
@@ -12,6 +12,8 @@
 #include <utility>
 
 namespace postrider::queue {
+
+inline constexpr std::int64_t kNoDeadline = std::numeric_limits<std::int64_t>::max();
 
 // Some recipients of a message. It may be leased several times at once, for others each time: whom
 // one host keeps waiting holds up nobody else's retry. So a record is of the lease that holds those
@@ -26,7 +28,7 @@ struct Leased {
   Lease::Reason reason = Lease::Reason::due;
   std::shared_ptr<const mail::Message> message;
   bool landed = false;                    // its row is still in `incoming`; see set_landed()
-  std::int64_t deadline = kNever;         // of one that has landed, in the queue's time
+  std::int64_t deadline = kNoDeadline;    // of one that has landed, in the queue's time
   std::uint64_t lane = 0;                 // mail::sender_lane(), of fresh ones
   std::vector<std::uint32_t> recipients;  // sorted; empty: all of them
   std::vector<Place> places;              // of these recipients, in their order; only of due ones
@@ -69,10 +71,11 @@ class Leases {
   Usage fresh_of(std::uint64_t lane) const;  // one sender's
   Usage due() const { return due_; }
   std::size_t notices() const { return notices_; }  // of due(), those that ask for no attempt
+  bool is_being_told(mail::MessageId id) const;     // of its delay
   // What is leased as landed has no row with its deadline: it is found here.
   void set_landed(Leased& leased, bool landed);
   Leased* first_landed(std::int64_t due);  // null: none has its deadline by then
-  std::int64_t next_landed() const;        // kNever: none has one
+  std::int64_t next_landed() const;        // kNoDeadline: none has one
   void each(const std::function<void(const Leased&)>& visit) const;
   // Leases with recipients there.
   std::size_t of_domain(std::int64_t domain) const;

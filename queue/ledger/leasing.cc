@@ -368,6 +368,10 @@ void Leasing::look_again_after(const Record& record, const Leased& leased) {
     if (at->second == 0)
       look_.at_once();
   }
+  // Where much is in hand for long, notices still come and go.
+  if (has_more_deadlines_ && leased.reason != Lease::Reason::due &&
+      state_.leases.notices() <= most_aside(state_.settings.leased_messages) / 2)
+    look_.at_once();
   const auto used = state_.leases.due();
   if (stopped_at_limit_ && used.messages <= state_.settings.leased_messages / 4 * 3 &&
       used.bytes <= state_.settings.leased_bytes / 4 * 3)

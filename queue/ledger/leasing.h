@@ -17,6 +17,7 @@
 #include "queue/ledger/lane_shares.h"
 #include "queue/ledger/pausing.h"
 
+#include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -39,9 +40,15 @@ class Leasing {
     std::size_t bytes = 0;
     std::size_t now = 0;  // of messages, in this transaction
   };
+  // Leases that ask for no attempt, and may be out though there is no room.
+  static std::size_t most_aside(std::size_t messages) {
+    return std::min<std::size_t>(64, messages / 8);
+  }
   bool has_room(const Budget& budget) const;
   std::size_t share(const Budget& budget, std::size_t out, bool is_probed) const;
   Result<void> lease_deadlines(Budget& budget, Effects& effects);
+  Result<Lease::Recipient> named_with_reason(mail::MessageId id, const RecipientRow& recipient,
+                                             Lease::Reason notice);
   Result<void> land_late(Effects& effects);
   Result<void> lease_deadline(mail::MessageId id, Effects& effects);
   Result<void> tell_of_delay(mail::MessageId id, const MessageRow& row,
@@ -89,6 +96,7 @@ class Leasing {
   LaneShares lanes_;
   std::size_t parked_ = 0;         // messages of paused senders, in this transaction
   bool stopped_at_limit_ = false;  // there was more than the limits of all allowed
+  bool has_more_deadlines_ = false;
   // Where there is more than was handed out, and how many were out then.
   std::unordered_map<std::int64_t, std::size_t> wanting_sites_, wanting_domains_;
   std::unordered_set<std::int64_t> large_;        // messages that are known to have very many

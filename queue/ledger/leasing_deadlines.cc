@@ -14,8 +14,9 @@ namespace {
 // and was under way.
 constexpr std::int64_t kInHand = 60'000;
 constexpr std::int64_t kOverdue = 5'000;
+// And of a delay, should the notice be lost: longer than one can take to be made.
+constexpr std::int64_t kBeingTold = 15 * 60'000;
 constexpr std::size_t kDeadlinesAtOnce = 128;  // in one transaction
-constexpr std::size_t kAside = 64;             // leases that end at once
 
 mail::Outcome being_tried() {
   mail::Outcome outcome;
@@ -60,7 +61,7 @@ Result<void> Leasing::lease_deadlines(Budget& budget, Effects& effects) {
   const auto out = state_.leases.due().messages;
   const auto limit = std::min(budget.messages, budget.now);
   const auto half = limit > out ? (limit - out + 1) / 2 : 0;
-  const auto aside = std::min(kAside, budget.messages / 8);
+  const auto aside = most_aside(budget.messages);
   const auto most = std::max(half, aside - std::min(aside, state_.leases.notices()));
   bool more = false;
   auto due = state_.store->due().deadlines(state_.now(), kDeadlinesAtOnce, more);
@@ -70,7 +71,7 @@ Result<void> Leasing::lease_deadlines(Budget& budget, Effects& effects) {
   bool is_asked = false;
   for (const auto id : *due) {
     if (effects.leases.size() - before >= most) {
-      stopped_at_limit_ = true;
+      stopped_at_limit_ = has_more_deadlines_ = true;
       return {};
     }
     if (auto done = lease_deadline(id, effects); !done)
@@ -78,6 +79,7 @@ Result<void> Leasing::lease_deadlines(Budget& budget, Effects& effects) {
     is_asked = is_asked || !effects.overdue.empty();
   }
   stopped_at_limit_ = stopped_at_limit_ || more;
+  has_more_deadlines_ = more;
   if (more && is_asked)
     look_.at_once();
   return {};
@@ -188,18 +190,32 @@ Result<void> Leasing::lease_deadline(mail::MessageId id, Effects& effects) {
 // Of all who wait, whoever has them: nobody is kept from being tried by it.
 Result<void> Leasing::tell_of_delay(mail::MessageId id, const MessageRow& row,
                                     std::span<const RecipientRow> waiting, Effects& effects) {
+  if (state_.leases.is_being_told(id))
+    return state_.store->messages().set_deadline(id, std::min(state_.now() + kInHand, row.expires));
   auto message = load_leased(id);
   if (!message)
     return damaged_.hold_or_wait(id, message.error(), effects);
   const auto deadline = deadline_of(state_, *message->message, row);
   if (deadline > state_.now())
     return state_.store->messages().set_deadline(id, deadline);
-  // Should the notice be lost.
-  if (auto done =
-          state_.store->messages().set_deadline(id, std::min(state_.now() + kInHand, row.expires));
+  if (auto done = state_.store->messages().set_deadline(
+          id, std::min(state_.now() + kBeingTold, row.expires));
       !done)
     return done.error();
   return lease_notice(id, Lease::Reason::delay_notice, *message, waiting, effects);
+}
+
+Result<Lease::Recipient> Leasing::named_with_reason(mail::MessageId id,
+                                                    const RecipientRow& recipient,
+                                                    Lease::Reason notice) {
+  auto last = reason_of(id, recipient, notice);
+  if (!last)
+    return last.error();
+  auto domain = state_.store->destinations().name_of(recipient.domain);
+  if (!domain)
+    return domain.error();
+  return Lease::Recipient{recipient.index, recipient.attempts, *std::move(last),
+                          is_next_hop(*domain) ? *std::move(domain) : std::string()};
 }
 
 // Who is in hand to be tried ends there.
@@ -216,10 +232,10 @@ Result<void> Leasing::end_late(mail::MessageId id, Lease::Reason reason,
     if (recipient.state != RecipientState::queued ||
         (holder->reason != Lease::Reason::fresh && holder->reason != Lease::Reason::due))
       continue;
-    auto last = reason_of(id, recipient, reason);
-    if (!last)
-      return last.error();
-    overdue.recipients.push_back({recipient.index, recipient.attempts, *std::move(last), {}});
+    auto named = named_with_reason(id, recipient, reason);
+    if (!named)
+      return named.error();
+    overdue.recipients.push_back(*std::move(named));
   }
   const bool is_asked = !overdue.recipients.empty();
   if (is_asked)
@@ -247,10 +263,10 @@ Result<void> Leasing::lease_notice(mail::MessageId id, Lease::Reason reason,
   leased.message = message.message;
   std::vector<Lease::Recipient> recipients;
   for (const auto& recipient : wanted) {
-    auto last = reason_of(id, recipient, reason);
-    if (!last)
-      return last.error();
-    recipients.push_back({recipient.index, recipient.attempts, *std::move(last), {}});
+    auto named = named_with_reason(id, recipient, reason);
+    if (!named)
+      return named.error();
+    recipients.push_back(*std::move(named));
     leased.recipients.push_back(recipient.index);
   }
   if (message.checksum && !message.message->content.file.empty())

@@ -37,6 +37,16 @@ class SenderWishes(scenario.Scenario):
             self.assertEqual(client.reply().code, 250)
             return reply
 
+    def send_to(self, parameters, *recipients):
+        with self.server.client() as client:
+            client.hello()
+            client.expect(f"MAIL FROM:<{SENDER}> {parameters}", 250)
+            for recipient in recipients:
+                client.expect(f"RCPT TO:<{recipient}>", 250)
+            client.expect("DATA", 354)
+            client.send(CONTENT + b".\r\n")
+            self.assertEqual(client.reply().code, 250)
+
     def notices(self, count):
         if count:
             self.server.wait_for_mail(count)
@@ -195,6 +205,35 @@ class SenderWishes(scenario.Scenario):
                          ["delayed"] * 4 + ["failed"] * 4)
         self.server.wait_until_empty()
         self.assertEqual(len(self.peer.messages), 1)
+
+    def test_late_mail_of_which_some_is_under_way_ends_for_those_who_wait_and_then_for_the_rest(self):
+        """The slow host has the only connection; what waits for it, and for the rate of the other, does not begin."""
+        slow = self.sink(address="127.0.0.2", extensions=TIMED, script={"rcpt": sink.Late(10, "451 4.2.1 later")})
+        paced = self.sink(address="127.0.0.3", extensions=TIMED)
+        self.server = self.daemon(
+            route=[{"domain": f"{name}.example", "next_hop": f"smtp://{peer.address}:{peer.port}", "tls": "off"}
+                   for name, peer in (("slow", slow), ("paced", paced))],
+            site=[{"match": ["mx:127.0.0.2"], "connections": 1}, {"match": ["mx:127.0.0.3"], "rate": "1/h"}])
+        self.send_to("", "first@paced.example")
+        paced.wait_for(1)
+        self.send_to("BY=5;R", "a@slow.example", "b@paced.example")
+        slow.wait_for_stage("rcpt")
+        begun = time.time()
+        self.send_to("BY=4;R", "c@slow.example")
+        self.server.wait_for_mail(2)
+        self.assertLess(time.time(), begun + 9)
+        said = {}
+        for notice in self.notices(2):
+            fields = notice.get_payload()[1].get_payload()[1]
+            said[fields["Final-Recipient"].rpartition(";")[2].strip()] = " ".join(str(fields["Diagnostic-Code"]).split())
+        self.assertEqual(set(said), {"b@paced.example", "c@slow.example"})
+        self.assertRegex(said["b@paced.example"], self.WAITS)
+        self.assertRegex(said["c@slow.example"], "a message is under way to")
+        self.server.wait_for_mail(3)  # once the host has answered
+        self.server.wait_until_empty()
+        last = [notice for notice in self.notices(3) if "a@slow.example" in notice.get_payload()[0].get_content()]
+        self.assertRegex(" ".join(last[0].get_payload()[0].get_content().split()), "451 4.2.1 later")
+        self.assertEqual((len(slow.messages), len(paced.messages)), (0, 1))
 
 
 if __name__ == "__main__":
