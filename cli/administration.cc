@@ -133,6 +133,16 @@ std::string unchanged_text(const json::object& message, const std::string& verb)
   if (why == "active")
     return id + " is not held, it is being tried: `postrider explain " + id +
            "` says what it waits for";
+  if (why == "held and active")
+    return id +
+           " is held if this attempt, which is under way, does not deliver it: `postrider "
+           "queue release " +
+           id + "` ends that";
+  if (why == "bouncing and active")
+    return id +
+           " is under way: what this attempt does not deliver is returned to its sender, and "
+           "only `postrider queue remove " +
+           id + "` ends that";
   if (why == "bouncing")
     return id + " is being returned to its sender: only `postrider queue remove " + id +
            "` ends that";

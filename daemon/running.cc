@@ -141,11 +141,11 @@ void Running::open_status() {
   auto& p = parts_;
   p.reloads.emplace([&events = events_] { events.post(Event::reload); });
   p.status.emplace(RunningStatus::Asked{
-      p.sending->dispatcher(), p.receiving->server(), p.reports->tls(), p.reports->dmarc(),
-      p.receiving->logins(), *p.limits, p.filters.authentication(), p.filters.milter_peers(),
-      p.filters.client_state(), *p.sinks, p.foundation.log(), p.foundation.trace(),
-      p.tables.watcher(), p.loops.stub_resolvers(), *p.reloads, reloader_.config().hostname,
-      reloader_.in_use().file});
+      p.foundation.queue(), p.sending->dispatcher(), p.receiving->server(), p.reports->tls(),
+      p.reports->dmarc(), p.receiving->logins(), *p.limits, p.filters.authentication(),
+      p.filters.milter_peers(), p.filters.client_state(), *p.sinks, p.foundation.log(),
+      p.foundation.trace(), p.tables.watcher(), p.loops.stub_resolvers(), *p.reloads,
+      reloader_.config().hostname, reloader_.in_use().file});
   auto& certificates = p.receiving->certificates();
   p.status->set_listeners(p.receiving->server().addresses());
   p.status->set_certificates(certificates.offer().identities);

@@ -221,6 +221,25 @@ std::vector<std::string> RunningStatus::reasons(const std::vector<std::string>& 
   return answer ? *std::move(answer) : std::vector<std::string>(addresses.size());
 }
 
+// Why it waits is asked first: where it begins between the two, it is under way.
+StatusSource::InHand RunningStatus::in_hand(mail::MessageId id, std::uint32_t recipient,
+                                            const std::string& to) {
+  const auto reasons = wait_for_answer<std::vector<std::string>>(stopping_, [&](auto on_answer) {
+    asked_.dispatcher.reasons({to}, std::move(on_answer), Duration(0));
+  });
+  const auto under_way =
+      wait_for_answer<std::vector<queue::Revocation>>(stopping_, [&](auto on_answer) {
+        asked_.dispatcher.ask({{id, {recipient}}}, std::move(on_answer));
+      });
+  InHand answer;
+  answer.is_under_way =
+      !under_way || std::any_of(under_way->begin(), under_way->end(),
+                                [](const auto& one) { return !one.recipients.empty(); });
+  if (!answer.is_under_way && reasons)
+    answer.waits_for = reasons->front();
+  return answer;
+}
+
 std::uint64_t RunningStatus::ask_for_reload() {
   return asked_.reloads.ask();
 }
@@ -341,7 +360,7 @@ boost::json::object RunningStatus::status() {
   add_events(out, alarms);
   add_dns(out);
   add_trace(out);
-  const auto sending = wait_for_answer<delivery::Status>(
+  auto sending = wait_for_answer<delivery::Status>(
       stopping_, [&](auto on_answer) { asked_.dispatcher.status(std::move(on_answer)); });
   if (!sending) {
     if (!stopping_)
@@ -380,13 +399,45 @@ boost::json::object RunningStatus::status() {
   return out;
 }
 
+// Who was removed, held or returned since does not wait for it; what is left may be too few to tell of.
+void RunningStatus::look_at_deferred(delivery::SiteStatus& site) {
+  auto& ones = site.deferred_ones;
+  if (ones.empty())
+    return;
+  queue::Filter of_these;
+  for (const auto& [id, index] : ones)
+    if (of_these.ids.empty() || of_these.ids.back() != id)
+      of_these.ids.push_back(id);
+  std::uint64_t left = 0;
+  mail::MessageId after;
+  for (bool more = true; more;) {
+    const auto page = asked_.queue.list(of_these, after, of_these.ids.size());
+    if (!page)
+      return;
+    for (const auto& message : *page)
+      for (const auto& recipient : message.recipients)
+        left += recipient.state == queue::RecipientState::queued &&
+                        std::binary_search(ones.begin(), ones.end(),
+                                           std::pair(message.id, recipient.index))
+                    ? 1
+                    : 0;
+    more = !page->empty();
+    if (more)
+      after = page->back().id;
+  }
+  site.only_deferred = left < delivery::kManyDeferred ? 0 : left;
+}
+
 // They take connections, so nothing of theirs is blocked: what they say is all there is to see.
-void RunningStatus::add_deferring(const delivery::Status& sending, boost::json::object& out,
+void RunningStatus::add_deferring(delivery::Status& sending, boost::json::object& out,
                                   boost::json::array& alarms) {
   constexpr std::size_t kMostSites = 100;
   const auto now = SystemClock().now();
   boost::json::array deferring;
-  for (const auto& site : sending.deferring) {
+  for (auto& site : sending.deferring) {
+    look_at_deferred(site);
+    if (site.only_deferred == 0)
+      continue;
     if (deferring.size() < kMostSites)
       deferring.emplace_back(site_object(site));
     if (now - site.only_deferred_since >= kLongDeferring && alarms.size() < kMostSites)
@@ -400,10 +451,14 @@ void RunningStatus::add_deferring(const delivery::Status& sending, boost::json::
 
 std::vector<boost::json::object> RunningStatus::sites() {
   std::vector<boost::json::object> all;
-  const auto known = wait_for_answer<std::vector<delivery::SiteStatus>>(
+  auto known = wait_for_answer<std::vector<delivery::SiteStatus>>(
       stopping_, [&](auto on_answer) { asked_.dispatcher.sites(std::move(on_answer)); });
-  for (const auto& site : known ? *known : std::vector<delivery::SiteStatus>())
+  if (!known)
+    return all;
+  for (auto& site : *known) {
+    look_at_deferred(site);
     all.push_back(site_object(site));
+  }
   return all;
 }
 

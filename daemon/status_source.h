@@ -36,6 +36,7 @@ class RunningStatus : public StatusSource {
  public:
   // Those that are asked; all outlive this.
   struct Asked {
+    queue::Queue& queue;
     delivery::Dispatcher& dispatcher;
     smtpd::Server& server;
     TlsParts& tls;
@@ -58,6 +59,7 @@ class RunningStatus : public StatusSource {
   std::vector<boost::json::object> sites() override;
   std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) override;
   std::vector<std::string> reasons(const std::vector<std::string>& addresses) override;
+  InHand in_hand(mail::MessageId id, std::uint32_t recipient, const std::string& to) override;
   boost::json::object status() override;
   std::vector<ExplainedFact> reports(ReportKind kind, bool send, bool today_too) override;
   void retried(const queue::Filter& filter) override;
@@ -80,8 +82,9 @@ class RunningStatus : public StatusSource {
   void add_certificates(boost::json::array& alarms) const;
   void add_dns(boost::json::object& out) const;
   void add_trace(boost::json::object& out) const;
-  static void add_deferring(const delivery::Status& sending, boost::json::object& out,
-                            boost::json::array& alarms);
+  void look_at_deferred(delivery::SiteStatus& site);
+  void add_deferring(delivery::Status& sending, boost::json::object& out,
+                     boost::json::array& alarms);
   std::string explain_receiving(const std::string& address, std::vector<ExplainedFact>& facts);
 
   const Asked asked_;

@@ -134,7 +134,8 @@ void Core::add_waits(const mail::Message& message, std::vector<Lease::Recipient>
   std::vector<Lease::Recipient*> waiting;
   for (auto& one : recipients)
     if (!one.last || one.last->text == queue::kBeingTried) {
-      addresses.push_back(message.envelope.recipients[one.index].address);
+      addresses.push_back(one.next_hop.empty() ? message.envelope.recipients[one.index].address
+                                               : one.next_hop);
       waiting.push_back(&one);
     }
   const auto reasons = explainer_.reasons_of(addresses, least);
@@ -264,6 +265,22 @@ void Core::send_by(const RouteDecision& way, Job job) {
 
 void Core::revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderWay answer) {
   reclaim(leases_.find(wanted));
+  answer(std::move(wanted));
+}
+
+void Core::ask(std::vector<queue::Revocation> wanted, const queue::Consumer::UnderWay& answer) {
+  const auto in_hand = leases_.find(wanted);
+  const auto note = [&](const Job& job) { (void)leases_.strike_out(job, in_hand); };
+  if (!in_hand.leases.empty()) {
+    for (const auto& [name, site] : sites_.all()) {
+      site->ready.each(note);
+      std::for_each(site->refused.begin(), site->refused.end(), note);
+    }
+    destinations_.each_waiting(note);
+    local_.each_waiting(note);
+    for (const auto& [handle, job] : unrouted_)
+      note(job);
+  }
   answer(std::move(wanted));
 }
 

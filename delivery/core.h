@@ -46,6 +46,8 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void take(std::vector<queue::Lease> leases);
   // What no courier has in hand goes back to the queue, which knows what was wanted.
   void revoke(std::vector<queue::Revocation> wanted, queue::Consumer::UnderWay answer);
+  // Which of these are under way.
+  void ask(std::vector<queue::Revocation> wanted, const queue::Consumer::UnderWay& answer);
   // Of what waits, what is over ends; the queue asks again for what is under way.
   void expire(std::vector<queue::Overdue> late);
   void drain(std::function<void()> on_done, Duration grace);
@@ -53,8 +55,9 @@ class Dispatcher::Core : public std::enable_shared_from_this<Dispatcher::Core> {
   void unblock(const std::string& domain_or_site) { destinations_.unblock(domain_or_site); }
   Status status() const;
   std::vector<SiteStatus> sites() const { return explainer_.all_sites(); }
-  std::vector<std::string> reasons_of(const std::vector<std::string>& addresses) const {
-    return explainer_.reasons_of(addresses);
+  std::vector<std::string> reasons_of(const std::vector<std::string>& addresses,
+                                      Duration least) const {
+    return explainer_.reasons_of(addresses, least);
   }
   void explain(std::string address, std::function<void(Explanation)> answer) {
     explainer_.start(std::move(address), std::move(answer));

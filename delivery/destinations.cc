@@ -387,6 +387,12 @@ void Destinations::reclaim(const LeaseBook::Wanted& wanted) {
     leases_.reclaim(destination->waiting, wanted);
 }
 
+void Destinations::each_waiting(const std::function<void(const Job&)>& visit) const {
+  for (const auto& [key, destination] : by_key_)
+    for (const auto& job : destination->waiting)
+      visit(job);
+}
+
 void Destinations::drain() {
   for (auto& [key, destination] : by_key_) {
     auto waiting = std::exchange(destination->waiting, {});

@@ -37,6 +37,7 @@ class Destinations {
   // What is known of a domain's or a site's hosts is asked for again, and blocked sites are tried.
   void unblock(const std::string& domain_or_site);
   void reclaim(const LeaseBook::Wanted& wanted);
+  void each_waiting(const std::function<void(const Job&)>& visit) const;
   void drain();
 
  private:

@@ -48,6 +48,12 @@ void Dispatcher::revoke(std::vector<queue::Revocation> wanted, UnderWay answer) 
   });
 }
 
+void Dispatcher::ask(std::vector<queue::Revocation> wanted, UnderWay answer) {
+  core_->home().post([core = core_, wanted = std::move(wanted), answer = std::move(answer)] {
+    core->ask(wanted, answer);
+  });
+}
+
 void Dispatcher::expire(std::vector<queue::Overdue> late) {
   core_->home().post(
       [core = core_, late = std::move(late)]() mutable { core->expire(std::move(late)); });
@@ -74,10 +80,9 @@ void Dispatcher::explain(std::string address, std::function<void(Explanation)> a
 }
 
 void Dispatcher::reasons(std::vector<std::string> addresses,
-                         std::function<void(std::vector<std::string>)> answer) {
-  core_->home().post([core = core_, addresses = std::move(addresses), answer = std::move(answer)] {
-    answer(core->reasons_of(addresses));
-  });
+                         std::function<void(std::vector<std::string>)> answer, Duration least) {
+  core_->home().post([core = core_, addresses = std::move(addresses), answer = std::move(answer),
+                      least] { answer(core->reasons_of(addresses, least)); });
 }
 
 void Dispatcher::unblock(std::string domain_or_site) {

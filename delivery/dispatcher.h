@@ -22,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace postrider::delivery {
@@ -29,6 +30,10 @@ namespace postrider::delivery {
 class QueuePort;
 class DeliveryAgent;
 class DoubleBounces;
+
+// From here on people are told of recipients whom a site only puts off; fewer are the usual
+// greylisting.
+inline constexpr std::uint64_t kManyDeferred = 20;
 
 struct SiteStatus {
   std::string name;
@@ -42,9 +47,10 @@ struct SiteStatus {
   std::uint32_t waiting = 0;  // jobs that wait for a connection
   double rate = 0;            // messages a second; 0: no limit is known
   std::string limits;         // those that hold now, and which observations set them
-  // What it has only put off since it last took a recipient, if that is much; then since when, and
-  // what it said.
+  // Recipients whom it has only put off since it last took one, if these are many; then since when,
+  // and what it said. deferred_ones: who, unless they are very many; some may have left the queue.
   std::uint64_t only_deferred = 0;
+  std::vector<std::pair<mail::MessageId, std::uint32_t>> deferred_ones;
   TimePoint only_deferred_since;
   mail::Outcome last_deferral;
 };
@@ -119,6 +125,7 @@ class Dispatcher : public queue::Consumer {
   // The rest may be called on any thread. Callbacks run on the first loop.
   void take(std::vector<queue::Lease> leases) override;
   void revoke(std::vector<queue::Revocation> wanted, UnderWay answer) override;
+  void ask(std::vector<queue::Revocation> wanted, UnderWay answer) override;
   void expire(std::vector<queue::Overdue> late) override;
   void configure(std::shared_ptr<const DeliverySettings> settings);  // from now on, for new work
   // What waits goes back untried; open transactions may end within the grace period, then
@@ -128,9 +135,11 @@ class Dispatcher : public queue::Consumer {
   void sites(std::function<void(std::vector<SiteStatus>)> answer);  // all that are known
   // An address or a domain.
   void explain(std::string address, std::function<void(Explanation)> answer);
-  // What mail for each of these addresses waits for now, in a sentence; empty: for nothing known.
+  // What mail for each of these addresses, or hosts to which it was rerouted, waits for now, in a
+  // sentence; empty: for nothing known, or not for as long as `least`.
   void reasons(std::vector<std::string> addresses,
-               std::function<void(std::vector<std::string>)> answer);
+               std::function<void(std::vector<std::string>)> answer,
+               Duration least = std::chrono::seconds(5));
   // Forgets that sites are blocked: `postrider queue retry`. Empty: all of them.
   void unblock(std::string domain_or_site);
 

@@ -117,7 +117,10 @@ SiteStatus Explainer::status_of(const Site& site) const {
   status.limits = site.pace.explain(context_.pace_time());
   status.waiting = static_cast<std::uint32_t>(site.ready.all());
   if (const auto* deferred = leases_.deferrals().find(site.handle)) {
-    status.only_deferred = deferred->recipients;
+    status.only_deferred = deferred->recipients();
+    if (deferred->others == 0)
+      for (const auto& one : deferred->named)
+        status.deferred_ones.emplace_back(mail::MessageId{one.message}, one.index);
     status.only_deferred_since = deferred->since;
     status.last_deferral = deferred->last;
   }
@@ -187,9 +190,13 @@ const Site* Explainer::site_of(const std::string& address, Duration least,
                                std::string& reason) const {
   const mail::Recipient recipient{address, {}, {}};
   Router::Known known_ways;
-  if (!router_.look_up(recipient, known_ways, true))
+  const auto hop = address.find("://") == address.npos
+                       ? std::nullopt
+                       : router_.rerouted(address, mail::TlsWish::unspecified);
+  if (!hop && !router_.look_up(recipient, known_ways, true))
     return nullptr;
-  const auto way = router_.decide(recipient, nullptr, mail::TlsWish::unspecified, known_ways);
+  const auto way =
+      hop ? *hop : router_.decide(recipient, nullptr, mail::TlsWish::unspecified, known_ways);
   if (way.label == " by sender" && !way.mapped)
     return nullptr;  // whose mail it is, is not known here
   std::string name;

@@ -246,7 +246,7 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
   } else {
     ++counts_.bounced;
   }
-  deferrals_.note(site, outcome, context_.clock.now());
+  deferrals_.note(site, {given.record.id.value, index}, outcome, context_.clock.now());
   result.outcome = std::move(outcome);
   given.is_delivered_to = given.is_delivered_to || result.outcome.verdict == Verdict::delivered;
   const auto twins = given.twins.extract(index);
@@ -461,34 +461,44 @@ void LeaseBook::add_onward(std::uint64_t handle, std::vector<queue::Submission> 
   }
 }
 
+std::vector<std::uint32_t> LeaseBook::strike_out(const Job& job, const Wanted& wanted) const {
+  const auto found = wanted.leases.find(job.lease);
+  if (found == wanted.leases.end())
+    return {};
+  const auto& twins = in_hand_.at(job.lease)->twins;
+  auto& recipients = found->second->recipients;
+  const auto is_wanted = [&](std::uint32_t index) {
+    return std::find(recipients.begin(), recipients.end(), index) != recipients.end();
+  };
+  std::vector<std::uint32_t> struck;
+  for (const auto index : job.recipients) {
+    const auto others = twins.find(index);
+    if (is_wanted(index) || (others != twins.end() &&
+                             std::any_of(others->second.begin(), others->second.end(), is_wanted)))
+      struck.push_back(index);
+  }
+  for (const auto index : struck) {
+    std::erase(recipients, index);
+    if (const auto others = twins.find(index); others != twins.end())
+      for (const auto twin : others->second)
+        std::erase(recipients, twin);
+  }
+  return struck;
+}
+
 void LeaseBook::reclaim(std::deque<Job>& jobs, const Wanted& wanted) {
   std::vector<Job> taken;
   for (auto& job : jobs) {
-    const auto found = wanted.leases.find(job.lease);
-    if (found == wanted.leases.end())
+    auto struck = strike_out(job, wanted);
+    if (struck.empty())
       continue;
-    const auto& twins = in_hand(job.lease).twins;
-    auto& recipients = found->second->recipients;
-    const auto is_wanted = [&](std::uint32_t index) {
-      return std::find(recipients.begin(), recipients.end(), index) != recipients.end();
-    };
     Job back = job;
-    std::erase_if(back.recipients, [&](std::uint32_t index) {
-      const auto others = twins.find(index);
-      return !is_wanted(index) &&
-             (others == twins.end() ||
-              std::none_of(others->second.begin(), others->second.end(), is_wanted));
-    });
-    for (const auto index : back.recipients) {
+    for (const auto index : struck) {
       std::erase(job.recipients, index);
       std::erase_if(job.refused, [&](const RecipientEnd& one) { return one.index == index; });
-      std::erase(recipients, index);
-      if (const auto others = twins.find(index); others != twins.end())
-        for (const auto twin : others->second)
-          std::erase(recipients, twin);
     }
-    if (!back.recipients.empty())
-      taken.push_back(std::move(back));
+    back.recipients = std::move(struck);
+    taken.push_back(std::move(back));
   }
   std::erase_if(jobs, [](const Job& job) { return job.recipients.empty(); });
   for (const auto& job : taken) {

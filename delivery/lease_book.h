@@ -79,6 +79,8 @@ class LeaseBook {
   // Takes what is wanted from these jobs, and leaves in `wanted` what is not among them. What one
   // host has said of it is logged.
   void reclaim(std::deque<Job>& jobs, const Wanted& wanted);
+  // The job waits: what is wanted of it is among `wanted` no longer. Returns that.
+  std::vector<std::uint32_t> strike_out(const Job& job, const Wanted& wanted) const;
   // The lifetime of these is over.
   void expire(const Job& job, const LastKnown& known);
   void log_attempt(const JobEnd& end, const RecipientEnd& result) const;

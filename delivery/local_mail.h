@@ -30,6 +30,9 @@ class LocalMail {
   void deliver(Job job) { runner_->add(std::move(job)); }
   // What has not begun of these goes back to the queue.
   void reclaim(const LeaseBook::Wanted& wanted);
+  void each_waiting(const std::function<void(const Job&)>& visit) const {
+    runner_->each_waiting(visit);
+  }
   void drain() { runner_->drain(); }
   void stop() { performer_->stop(); }  // what runs
 

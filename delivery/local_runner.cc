@@ -348,6 +348,14 @@ std::deque<Job> LocalRunner::take_waiting(
   return taken;
 }
 
+void LocalRunner::each_waiting(const std::function<void(const Job&)>& visit) const {
+  for (const auto& [name, lane] : lanes_)
+    for (const auto& work : lane.works)
+      visit(work->job);
+  for (const auto& [key, group] : groups_)
+    visit(group.job);
+}
+
 void LocalRunner::drain() {
   is_draining_ = true;
   look_again_.reset();

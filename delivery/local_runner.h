@@ -52,6 +52,7 @@ class LocalRunner : public std::enable_shared_from_this<LocalRunner> {
   void add(Job job);
   // Those that have not begun, of leases that are wanted: they are the caller's then.
   std::deque<Job> take_waiting(const std::function<bool(std::uint64_t lease)>& is_wanted);
+  void each_waiting(const std::function<void(const Job&)>& visit) const;
   // From now on nothing begins; what had not begun is put back.
   void drain();
 

@@ -176,6 +176,8 @@ class Consumer {
   virtual void revoke(std::vector<Revocation> wanted, UnderWay answer) {
     answer(std::move(wanted));
   }
+  // The same answer, and nothing is taken back.
+  virtual void ask(std::vector<Revocation> wanted, UnderWay answer) { answer(std::move(wanted)); }
   // Those who wait for their turn end now, as a lease that has expired; who is under way ends as
   // that ends. Asked again while some are left.
   virtual void expire(std::vector<Overdue>) {}
@@ -246,23 +248,6 @@ struct Totals {
 // expire: as bounce, but the notice says that the lifetime is over. reroute: to another host
 // than the one of its domain, now and with every further attempt.
 enum class Verb : std::uint8_t { hold, release, retry, remove, bounce, expire, reroute };
-struct Changed {
-  std::uint64_t messages = 0;
-  std::uint64_t recipients = 0;
-  // Not among those: their transactions had begun, and end as they end; then what is left of them
-  // is changed too.
-  std::uint64_t under_way_messages = 0;
-  std::uint64_t under_way_recipients = 0;
-  // Of a retry, not among those either: nothing is tried of what is held, of what is paused before
-  // that ends, and of what its sender wants to go out later. Of a release and a reroute, of what
-  // matches, changed or not, what goes on waiting: all that is paused; of a reroute what is held,
-  // too.
-  struct Kept {
-    std::uint64_t messages = 0, recipients = 0;
-  };
-  Kept held, paused, unreleased;
-};
-
 // Who asked for a change: for the log.
 struct Actor {
   unsigned uid = 0;
@@ -279,6 +264,27 @@ struct Pause {
   TimePoint until;  // 0: no end of its own
   Actor by;
 };
+struct Changed {
+  std::uint64_t messages = 0;
+  std::uint64_t recipients = 0;
+  // Not among those: their transactions had begun, and end as they end; then what is left of them
+  // is changed too.
+  std::uint64_t under_way_messages = 0;
+  std::uint64_t under_way_recipients = 0;
+  // Of a retry, not among those either: nothing is tried of what is held, of what is paused before
+  // that ends, and of what its sender wants to go out later. Of a release and a reroute, of what
+  // matches, changed or not, what goes on waiting: all that is paused; of a reroute what is held,
+  // too.
+  struct Kept {
+    std::uint64_t messages = 0, recipients = 0;
+  };
+  Kept held, paused, unreleased;
+  // Which pauses keep what is paused, each once; beyond kMostPauses no more are named.
+  static constexpr std::size_t kMostPauses = 4;
+  std::vector<Pause> pauses;
+  void add_pause(const Pause& pause);
+};
+
 // Its name in the form in which it is stored and compared; nullopt: it can be neither a domain nor
 // a sender.
 std::optional<std::string> canonical_name(Pause::Of of, std::string_view name);
@@ -313,6 +319,11 @@ struct Summarizing {
   std::optional<std::vector<mail::MessageId>> candidates;  // instead of all
   std::size_t next_candidate = 0;
   std::unordered_map<std::string, std::string> patterns;  // of encoded reasons
+  // Where nothing was heard yet: what the mail of a domain, or for a host to which it was rerouted,
+  // waits for, as a pattern, if that is known from elsewhere; and of which that is not known, with
+  // an address of each.
+  std::unordered_map<std::string, std::string> waits;
+  std::unordered_map<std::string, std::string> unheard;
 };
 
 // A part of a listing: see Queue::list_on().

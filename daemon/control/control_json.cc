@@ -1,5 +1,6 @@
 #include "daemon/control/control_json.h"
 
+#include "base/shell_word.h"
 #include "base/text.h"
 #include "mail/envelope.h"
 #include "mail/verdict_word.h"
@@ -287,11 +288,18 @@ std::string pause_sentence(const queue::Pause& pause) {
 }
 
 std::string resume_order(const queue::Pause& pause) {
-  std::string order = "postrider queue resume ";
-  order.append(pause.of == queue::Pause::Of::all      ? "--all"
-               : pause.of == queue::Pause::Of::sender ? "--from "
-                                                      : "");
-  return order.append(escaped(pause.name, 320));
+  const std::string order = "postrider queue resume ";
+  if (pause.of == queue::Pause::Of::all)
+    return order + "--all";
+  const auto name = shell_word(escaped(pause.name, 320));
+  // What begins as an option does is none behind a sign.
+  const auto valued = [&](const char* option) {
+    return order + option + (pause.name.starts_with('-') ? "=" : " ") + name;
+  };
+  if (pause.of == queue::Pause::Of::sender)
+    return valued("--from");
+  return pause.name.find('.') == pause.name.npos || pause.name.starts_with('-') ? valued("--domain")
+                                                                                : order + name;
 }
 
 json::object to_json(const mail::Envelope& envelope) {

@@ -166,17 +166,31 @@ void add_pause_facts(const JobContext& context, const std::string& address, cons
   }
 }
 
+bool has_pause(const std::vector<ExplainedFact>& facts) {
+  return std::any_of(facts.begin(), facts.end(),
+                     [](const ExplainedFact& fact) { return fact.what == "paused"; });
+}
+
+// In delivery's hands; empty: they do not know.
+std::string conclusion_in_hand(StatusSource& insight, mail::MessageId id,
+                               const queue::ListedRecipient& recipient) {
+  const auto found = insight.in_hand(
+      id, recipient.index, recipient.next_hop.empty() ? recipient.address : recipient.next_hop);
+  if (found.is_under_way)
+    return "is being tried now";
+  return found.waits_for.empty() ? "waits for its turn" : "waits: " + found.waits_for;
+}
+
 // What becomes of a recipient of a message that is in the queue, where that is not what would
 // become of new mail for the address; else empty.
 std::string conclusion_of(const queue::ListedRecipient& recipient, TimePoint now) {
-  if (recipient.active)
-    return "is being tried now";
   if (recipient.state == queue::RecipientState::held)
     return "is held, until `postrider queue release` lets it go";
   if (recipient.state == queue::RecipientState::bouncing)
     return "is returned to its sender";
   if (recipient.paused)
-    return "waits, until it is resumed";
+    return recipient.last ? "waits until it is resumed: " + recipient.last->reason()
+                          : "waits until it is resumed";
   if (recipient.next_attempt <= now)
     return {};
   auto text = "is tried again at " + format_rfc3339(recipient.next_attempt);
@@ -200,8 +214,9 @@ std::vector<ExplainedFact> facts_of_hop(const queue::ListedRecipient& recipient)
 }
 
 // recipient: of a message that is in the queue, with that sender.
-void add_facts_of(const JobContext& context, const queue::ListedRecipient& recipient,
-                  const std::string& sender, std::string& out) {
+void add_facts_of(const JobContext& context, mail::MessageId id,
+                  const queue::ListedRecipient& recipient, const std::string& sender,
+                  std::string& out) {
   std::vector<ExplainedFact> facts;
   add_pause_facts(context, recipient.next_hop.empty() ? recipient.address : "", sender.c_str(),
                   facts);
@@ -211,7 +226,9 @@ void add_facts_of(const JobContext& context, const queue::ListedRecipient& recip
     auto known = recipient.next_hop.empty() ? context.insight->explain(recipient.address, true)
                                             : facts_of_hop(recipient);
     std::move(known.begin(), known.end(), std::back_inserter(facts));
-    set_conclusion(conclusion_of(recipient, context.clock.now()), facts);
+    set_conclusion(recipient.active ? conclusion_in_hand(*context.insight, id, recipient)
+                                    : conclusion_of(recipient, context.clock.now()),
+                   facts);
   }
   add_fact_lines(context, facts, recipient.address, out);
 }
@@ -221,7 +238,15 @@ void add_facts(const JobContext& context, const std::string& address, std::strin
   add_pause_facts(context, address, nullptr, facts);
   if (context.insight != nullptr) {
     auto known = context.insight->explain(address, false);
+    // Whom the tables of receiving refuse, no pause concerns.
+    const bool is_let_in = std::none_of(known.begin(), known.end(), [](const auto& fact) {
+      return fact.what == "conclusion" && (fact.text.starts_with("is refused by accept.") ||
+                                           fact.text.starts_with("is not taken"));
+    });
+    const bool is_paused = has_pause(facts) && is_let_in;
     std::move(known.begin(), known.end(), std::back_inserter(facts));
+    if (is_paused)
+      set_conclusion("waits until it is resumed", facts);
   } else {
     facts.push_back({"daemon", "not running; nothing moves until it is started"});
   }
@@ -274,11 +299,12 @@ class ExplainMessageJob : public ControlJob {
     add_message_line(message, out);
     if (auto added = add_attempts(out); !added)
       return fail(EX_IOERR, added.error().describe(), out);
-    std::set<std::tuple<std::string, std::string, queue::RecipientState>> explained;
+    std::set<std::tuple<std::string, std::string, queue::RecipientState, bool>> explained;
     for (const auto& recipient : message.recipients)
       if (explained.size() < kMostExplained &&
-          explained.emplace(recipient.domain, recipient.next_hop, recipient.state).second)
-        add_facts_of(context_, recipient, message.sender, out);
+          explained.emplace(recipient.domain, recipient.next_hop, recipient.state, recipient.active)
+              .second)
+        add_facts_of(context_, id_, recipient, message.sender, out);
     return finish(out);
   }
 

@@ -17,6 +17,7 @@
 #include <optional>
 #include <pwd.h>
 #include <sysexits.h>
+#include <tuple>
 #include <unistd.h>
 #include <unordered_map>
 
@@ -152,7 +153,7 @@ class ChangeJob : public ControlJob {
     auto object = to_json(*changed);
     object["dry_run"] = dry_run_;
     if (changed->paused.messages > 0)
-      add_resumes(out);
+      add_resumes(*changed, out);
     add_line("changed", std::move(object), out);
     for (const auto& named : named_)
       add_unchanged(named, out);
@@ -199,10 +200,15 @@ class ChangeJob : public ControlJob {
       return std::all_of(recipients.begin(), recipients.end(),
                          [&](const auto& one) { return one.state == state; });
     };
+    const bool is_active = named.message->status == "active";
     if (verb_ != queue::Verb::remove && all(queue::RecipientState::bouncing))
-      return "bouncing";
+      return is_active ? "bouncing and active" : "bouncing";
+    if (verb_ == queue::Verb::hold && all(queue::RecipientState::held))
+      return is_active ? "held and active" : "held";
     if (verb_ == queue::Verb::hold)
-      return all(queue::RecipientState::held) ? "held" : "";
+      return "";
+    if (verb_ == queue::Verb::retry && is_active && all(queue::RecipientState::held))
+      return "held and active";
     if (verb_ != queue::Verb::remove && is_damaged(*named.message))
       return "damaged";
     const bool waits_for_release =
@@ -240,26 +246,17 @@ class ChangeJob : public ControlJob {
   }
 
   // Which orders end the pauses that keep what was picked.
-  void add_resumes(std::string& out) const {
-    const auto pauses = context_.queue.pauses();
-    if (!pauses)
-      return;
+  static void add_resumes(const queue::Changed& changed, std::string& out) {
+    auto pauses = changed.pauses;
+    std::sort(pauses.begin(), pauses.end(), [](const auto& a, const auto& b) {
+      return std::tie(a.of, a.name) < std::tie(b.of, b.name);
+    });
     json::array orders;
-    for (const auto& pause : *pauses)
-      if (named_.empty() || keeps_named(pause))
-        orders.emplace_back(json_text(resume_order(pause)));
+    for (const auto& pause : pauses)
+      orders.emplace_back(json_text(resume_order(pause)));
     json::object object;
     object["orders"] = std::move(orders);
     add_line("resume", std::move(object), out);
-  }
-  bool keeps_named(const queue::Pause& pause) const {
-    for (const auto& named : named_)
-      if (named.matches)
-        for (const auto& recipient : named.message->recipients)
-          if (queue::concerns(pause, named.message->sender,
-                              recipient.next_hop.empty() ? recipient.domain : ""))
-            return true;
-    return false;
   }
 
   JobContext context_;
@@ -449,12 +446,15 @@ void add_reasons(StatusSource* insight, std::vector<queue::ListedMessage>& messa
   const auto lacks_one = [](const queue::ListedRecipient& recipient) {
     return !recipient.last && recipient.state == queue::RecipientState::queued;
   };
-  std::unordered_map<std::string, std::size_t> asked;  // domains
+  std::unordered_map<std::string, std::size_t> asked;  // domains, and hosts mail was rerouted to
+  const auto key_of = [](const queue::ListedRecipient& recipient) {
+    return recipient.next_hop.empty() ? recipient.domain : recipient.next_hop;
+  };
   std::vector<std::string> addresses;
   for (const auto& message : messages)
     for (const auto& recipient : message.recipients)
-      if (lacks_one(recipient) && asked.try_emplace(recipient.domain, addresses.size()).second)
-        addresses.push_back(recipient.address);
+      if (lacks_one(recipient) && asked.try_emplace(key_of(recipient), addresses.size()).second)
+        addresses.push_back(recipient.next_hop.empty() ? recipient.address : recipient.next_hop);
   if (addresses.empty())
     return;
   const auto reasons = insight->reasons(addresses);
@@ -462,7 +462,7 @@ void add_reasons(StatusSource* insight, std::vector<queue::ListedMessage>& messa
     for (auto& recipient : message.recipients) {
       if (!lacks_one(recipient))
         continue;
-      const auto& reason = reasons.at(asked.at(recipient.domain));
+      const auto& reason = reasons.at(asked.at(key_of(recipient)));
       if (reason.empty())
         continue;
       recipient.last.emplace();

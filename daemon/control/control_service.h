@@ -45,10 +45,22 @@ class StatusSource {
   // What would happen to mail for this address now: receiving (unless it is queued already), route,
   // hosts, TLS policy, state of the site.
   virtual std::vector<ExplainedFact> explain(const std::string& address, bool is_queued) = 0;
-  // What mail for each of these addresses waits for now that is in delivery's hands, one sentence
-  // or nothing for each.
+  // What mail for each of these addresses, or hosts to which it was rerouted, waits for now that is
+  // in delivery's hands, one sentence or nothing for each.
   virtual std::vector<std::string> reasons(const std::vector<std::string>& addresses) {
     return std::vector<std::string>(addresses.size());
+  }
+  // Whether a recipient that is in delivery's hands is under way, rather than waiting there; then
+  // what it waits for, or nothing if that is not known.
+  struct InHand {
+    bool is_under_way = true;
+    std::string waits_for;
+  };
+  virtual InHand in_hand(mail::MessageId id, std::uint32_t recipient, const std::string& to) {
+    (void)id;
+    (void)recipient;
+    (void)to;
+    return {};
   }
   // Facts for `postrider status` beyond the queue's: "listeners": [...], "connections": n,
   // "hostname", whatever composition knows. Strings, numbers and arrays of them are shown as such.

@@ -38,6 +38,8 @@ class SummaryJob : public ControlJob {
         return fail(EX_IOERR, unreadable_queue(done.error()), out);
       return say_how_long(out);
     }
+    if (hear_of_waits())
+      return say_how_long(out);
     if (!has_dropped_) {
       has_dropped_ = !add_dropped();
       return true;
@@ -50,6 +52,28 @@ class SummaryJob : public ControlJob {
   bool may_be_cut_off() const override { return true; }
 
  private:
+  // Of what nothing was heard yet, delivery may know what it waits for: then all is summed up again.
+  bool hear_of_waits() {
+    auto& known = summarizing_;
+    if (context_.insight == nullptr || known.unheard.empty() || !known.waits.empty())
+      return false;
+    std::vector<std::string> places, addresses;
+    for (auto& [place, address] : known.unheard) {
+      places.push_back(place);
+      addresses.push_back(std::move(address));
+    }
+    const auto reasons = context_.insight->reasons(addresses);
+    queue::Summarizing again(known.filter, known.summary.by(), context_.clock.now());
+    for (std::size_t i = 0; i < places.size(); ++i)
+      if (!reasons[i].empty())
+        again.waits.emplace(places[i], queue::reason_pattern(reasons[i]));
+    known.unheard.clear();
+    if (again.waits.empty())
+      return false;
+    summarizing_ = std::move(again);
+    return true;
+  }
+
   bool add_dropped() {
     std::vector<DroppedMessage> messages;
     const bool more =

@@ -153,7 +153,7 @@ Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
   if (run.verb == Verb::retry && changed->messages > 0)
     if (auto done = sort_paused(run); !done)
       return done.error();
-  if (run.dry_run || changed->messages == 0)
+  if (changed->messages == 0 || (run.dry_run && run.verb == Verb::retry))
     return {};
   auto found = state_.store->changes().picked_leases(state_.leases);
   if (!found)
@@ -161,7 +161,9 @@ Result<void> Changing::apply_piece(ChangeRun& run, Effects& effects) {
   if (run.verb == Verb::retry)
     want_again(*found);
   else
-    run.picked = *std::move(found);
+    std::move(found->begin(), found->end(), std::back_inserter(run.picked));
+  if (run.dry_run)
+    return {};
   if (auto done = state_change(state_, run, effects); !done)
     return done.error();
   auto done =
@@ -198,6 +200,18 @@ Result<void> Changing::sort_held(ChangeRun& run) {
   return {};
 }
 
+// Whether it is paused; which pauses keep it is told.
+bool Changing::note_paused(ChangeRun& run, std::string_view sender, std::string_view domain) const {
+  const auto keeping = state_.pauses.all_of(sender, domain);
+  for (const auto* row : keeping) {
+    Pause pause;
+    pause.of = row->of;
+    pause.name = row->name;
+    run.piece.add_pause(pause);
+  }
+  return !keeping.empty();
+}
+
 // It is due, too, and is handed out as soon as the pause ends.
 Result<void> Changing::sort_paused(ChangeRun& run) {
   if (state_.pauses.is_empty())
@@ -209,7 +223,7 @@ Result<void> Changing::sort_paused(ChangeRun& run) {
     const auto id = one->id;
     std::uint64_t all = 0, paused = 0;
     for (; one != picked->end() && one->id == id; ++one, ++all)
-      if (state_.pauses.find(one->sender, one->domain) != nullptr)
+      if (note_paused(run, one->sender, one->domain))
         ++paused;
     run.piece.paused.recipients += paused;
     run.piece.paused.messages += paused > 0 ? 1 : 0;
@@ -229,8 +243,7 @@ Result<void> Changing::count_paused(ChangeRun& run) {
   mail::MessageId last;
   for (const auto& one : *picked) {
     const auto& domain = run.verb == Verb::reroute ? run.next_hop : one.domain;
-    if (state_.pauses.find(one.sender, domain) == nullptr ||
-        state_.leases.is_leased(one.id, one.index))
+    if (state_.leases.is_leased(one.id, one.index) || !note_paused(run, one.sender, domain))
       continue;
     ++run.piece.paused.recipients;
     if (run.piece.paused.recipients == 1 || one.id != last)
@@ -296,6 +309,10 @@ Result<void> Changing::change_landed(ChangeRun& run, mail::MessageId id, Effects
   ++run.piece.messages;
   run.piece.recipients += matching.size();
   run.counted.push_back(id);
+  if (run.verb != Verb::retry) {
+    const auto recipients_picked = matching.size();
+    run.picked.push_back({{id, std::move(matching)}, recipients_picked});
+  }
   return {};
 }
 

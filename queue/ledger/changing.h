@@ -59,6 +59,7 @@ class Changing {
   Result<void> sort_held(ChangeRun& run);
   Result<void> sort_paused(ChangeRun& run);
   Result<void> count_paused(ChangeRun& run);
+  bool note_paused(ChangeRun& run, std::string_view sender, std::string_view domain) const;
   void want_again(const std::vector<BulkChange::PickedLease>& under_way);
   Result<void> remove_piece(ChangeRun& run, const Changed& changed, Effects& effects);
 

@@ -106,6 +106,30 @@ const PauseRow* PauseSet::find(std::string_view sender, std::string_view domain)
   return of_its_domain != nullptr ? of_its_domain : of_sender(sender);
 }
 
+std::vector<const PauseRow*> PauseSet::all_of(std::string_view sender,
+                                              std::string_view domain) const {
+  std::vector<const PauseRow*> found;
+  const auto add = [&](const Rows& rows, const std::string& name) {
+    if (const auto at = rows.find(name); at != rows.end())
+      found.push_back(&at->second);
+  };
+  if (all_)
+    found.push_back(&*all_);
+  add(domains_, std::string(domain));
+  add(senders_, sender.empty() ? "<>" : ascii_lower(sender));
+  if (!sender.empty())
+    add(senders_, "@" + mail::domain_of(sender));
+  return found;
+}
+
+void Changed::add_pause(const Pause& pause) {
+  const bool is_known = std::any_of(pauses.begin(), pauses.end(), [&](const Pause& one) {
+    return one.of == pause.of && one.name == pause.name;
+  });
+  if (!is_known && pauses.size() < kMostPauses)
+    pauses.push_back(pause);
+}
+
 bool PauseSet::concerns(const mail::Message& message) const {
   if (is_empty())
     return false;

@@ -34,6 +34,8 @@ class PauseSet {
   const PauseRow* of_sender(std::string_view sender) const;  // of an envelope
   // What keeps such a recipient from being tried; null: nothing does.
   const PauseRow* find(std::string_view sender, std::string_view domain) const;
+  // All that keep it.
+  std::vector<const PauseRow*> all_of(std::string_view sender, std::string_view domain) const;
   // Whether any recipient is kept from being tried.
   bool concerns(const mail::Message& message) const;
 

@@ -98,6 +98,16 @@ void BodyWork::revoke(std::vector<Revocation> wanted, UnderWay answer) {
   consumer_->revoke(std::move(wanted), std::move(answer));
 }
 
+void BodyWork::ask(std::vector<Revocation> wanted, UnderWay answer) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [number, lease] : checking_)
+    for (auto& one : wanted)
+      if (one.id == lease.message->id)
+        for (const auto& recipient : lease.recipients)
+          std::erase(one.recipients, recipient.index);
+  consumer_->ask(std::move(wanted), std::move(answer));
+}
+
 // What comes back from here is leased again, as expired.
 void BodyWork::expire(std::vector<Overdue> late) {
   const std::lock_guard lock(mutex_);

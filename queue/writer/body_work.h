@@ -25,6 +25,7 @@ class BodyWork final : public Consumer {
   void hand_out(Effects& effects);
   void take(std::vector<Lease> leases) override { consumer_->take(std::move(leases)); }
   void revoke(std::vector<Revocation> wanted, UnderWay answer) override;
+  void ask(std::vector<Revocation> wanted, UnderWay answer) override;
   void expire(std::vector<Overdue> late) override;
   void remove(std::vector<std::string> files);
   bool finish_removals();  // false: some files cannot be removed

@@ -15,6 +15,8 @@ void add_to(Changed& all, const Changed& piece) {
     (all.*part).messages += (piece.*part).messages;
     (all.*part).recipients += (piece.*part).recipients;
   }
+  for (const auto& pause : piece.pauses)
+    all.add_pause(pause);
 }
 
 constexpr std::size_t kMostIds = 20;  // in a line of the log
@@ -106,7 +108,10 @@ void ChangeTold::ask(Consumer& consumer, std::vector<BulkChange::PickedLease> pi
     }
     self->answered(told);
   };
-  consumer.revoke(std::move(wanted), std::move(answer));
+  if (dry_run_)
+    consumer.ask(std::move(wanted), std::move(answer));
+  else
+    consumer.revoke(std::move(wanted), std::move(answer));
 }
 
 void ChangeTold::answered(Changed piece) {

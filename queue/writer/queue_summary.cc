@@ -1,5 +1,6 @@
 #include "queue/writer/queue_summary.h"
 
+#include "queue/listed_reasons.h"
 #include "queue/row_codec.h"
 
 #include <algorithm>
@@ -10,7 +11,8 @@ namespace {
 
 constexpr std::int64_t kSummedAtOnce = 5000;       // messages
 constexpr std::size_t kRecipientsAtOnce = 20'000;  // but those of one message
-constexpr std::size_t kMostPatterns = 20'000;      // remembered
+constexpr std::size_t kMostUnheard = 2000;
+constexpr std::size_t kMostPatterns = 20'000;  // remembered
 
 // Without the name that the client gave itself, which it may change each time.
 std::string_view client_of(std::string_view client) {
@@ -68,9 +70,12 @@ Result<void> QueueSummary::begin(Summarizing& summarizing, const PreparedFilter&
       if (!filter.matches(recipient))
         continue;
       const auto domain = mail::domain_of(recipient.address);
+      const auto reason = summarizing.summary.by() == SummaryKey::reason
+                              ? unheard(summarizing, domain, recipient.address)
+                              : std::string_view();
       summarizing.summary.add({entry.id, message->received, static_cast<std::uint64_t>(entry.size),
                                domain, "", message->envelope.sender,
-                               client_of(message->origin.client), ""});
+                               client_of(message->origin.client), reason});
       is_counted = true;
     }
     if (is_counted)
@@ -150,12 +155,25 @@ Result<void> QueueSummary::add_waiting(Summarizing& summarizing, const WaitingEn
   return {};
 }
 
+std::string_view QueueSummary::unheard(Summarizing& summarizing, std::string_view place,
+                                       std::string_view address) {
+  const std::string name(place);
+  if (const auto known = summarizing.waits.find(name); known != summarizing.waits.end())
+    return known->second;
+  if (summarizing.unheard.size() < kMostUnheard)
+    summarizing.unheard.try_emplace(name, is_next_hop(place) ? place : address);
+  return {};
+}
+
 std::string_view QueueSummary::reason_of(Summarizing& summarizing,
                                          const WaitingEntry& entry) const {
   if (entry.state == RecipientState::queued && !leases_.is_leased(entry.id, entry.index) &&
       pauses_.find(entry.sender, entry.domain) != nullptr)
     return "paused by an administrator";
   const auto encoded = encoded_reason(entry, now_);
+  const bool is_queued = entry.state == RecipientState::queued;
+  if (encoded.empty() && is_queued)
+    return unheard(summarizing, entry.domain, entry.address);
   if (encoded.empty())
     return entry.state == RecipientState::held ? "held by an administrator" : "";
   auto& patterns = summarizing.patterns;
@@ -166,6 +184,8 @@ std::string_view QueueSummary::reason_of(Summarizing& summarizing,
     const auto outcome = decode_outcome(encoded);
     known->second = outcome ? reason_pattern(outcome->reason()) : "";
   }
+  if (is_queued && entry.next_attempt <= now_ && known->second.starts_with(kKeptForSender))
+    return unheard(summarizing, entry.domain, entry.address);
   return known->second;
 }
 

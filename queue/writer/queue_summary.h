@@ -21,6 +21,8 @@ class QueueSummary {
   Result<void> add_candidates(Summarizing& summarizing, const PreparedFilter& filter);
   Result<void> add_waiting(Summarizing& summarizing, const WaitingEntry& entry);
   std::string_view reason_of(Summarizing& summarizing, const WaitingEntry& entry) const;
+  static std::string_view unheard(Summarizing& summarizing, std::string_view place,
+                                  std::string_view address);
 
   Reader& reader_;
   const Leases& leases_;

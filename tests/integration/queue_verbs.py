@@ -3,6 +3,9 @@
 show, explain, status."""
 import contextlib
 import json
+import re
+import shlex
+import subprocess
 
 from support_py import scenario, smtp, wait
 from support_py.daemon import USER
@@ -279,6 +282,37 @@ class LeftAlone(scenario.Scenario):
         self.says("release", self.ids["one"])
         self.assertEqual(self.says("retry"), "3 messages (3 recipients): tried again now\n")
 
+    def test_orders_are_quoted_for_a_shell(self):
+        """As they are said they are typed: by a shell."""
+        senders = ("<>", "a'b@x.example", '"a b"@x.example', "-b@x.example", "$(x)@x.example")
+        for sender in senders:
+            self.says("pause", f"--from={sender}")
+        self.says("pause", "--domain", "localhost")
+        alarms = self.server.postrider("status")
+        orders = re.findall(r"is paused[^:]*: `(postrider queue resume [^`]*)`", alarms)
+        self.assertEqual(len(orders), len(senders) + 1, alarms)
+        for order in orders:
+            verb, _, rest = order.partition(" ")
+            self.assertEqual(verb, "postrider")
+            words = shlex.split(rest)
+            self.assertIn("is resumed", self.says(*words[1:]), order)
+        self.assertNotIn("is paused", self.server.postrider("status"))
+        done = subprocess.run(["sh", "-c", "printf '%s\\n' " + " ".join(orders)], capture_output=True, text=True, check=True)
+        for sender in senders:
+            self.assertIn(sender, done.stdout)
+
+    def test_only_pauses_that_keep_it_are_named(self):
+        for name in ("one.example", "two.example"):
+            self.says("pause", name)
+        self.says("pause", "--from", "nobody@else.example")
+        self.assertIn("tried when that ends: `postrider queue resume two.example`\n", self.says("retry", "two.example"))
+        said = self.says("retry")
+        self.assertIn("`postrider queue resume one.example`, `postrider queue resume two.example`\n", said)
+        self.assertNotIn("nobody", said)
+        self.says("pause", "--from", "b@ext.example")
+        said = self.says("reroute", "--to", "127.0.0.1:1", self.ids["two"])
+        self.assertIn("tried when that ends: `postrider queue resume --from b@ext.example`\n", said)
+
     def test_a_retry_of_what_its_sender_wants_later(self):
         self.server.send("b@ext.example", "late@four.example", CONTENT, " HOLDFOR=3600")
         ids = [m["queue_id"] for m in self.server.queue("--domain", "four.example")]
@@ -361,6 +395,43 @@ class UnderWay(scenario.Scenario):
         self.assertEqual(done.stdout, "0 messages (0 recipients): held\n"
                                       "1 message (2 recipients) under way is not stopped\n")
         self.assertEqual(done.stderr, "")
+
+    def test_a_dry_run_says_what_would_be_done(self):
+        """One recipient is under way, one waits for the connection, one for a retry."""
+        peer = self.sink(script={"mail": lambda session, argument: HANG})
+        later = self.sink(script={"rcpt": lambda *_: "451 4.2.1 later"})
+        server = self.daemon(
+            route=[{"domain": "far.example", "next_hop": f"smtp://127.0.0.1:{peer.port}", "tls": "off"},
+                   {"domain": "late.example", "next_hop": f"smtp://127.0.0.1:{later.port}", "tls": "off"}],
+            delivery={"site_connections": 1, "retry": ["1h"]})
+        server.send("b@ext.example", ["one@far.example", "two@late.example"], CONTENT)
+        peer.wait_for_stage("mail")
+        server.send("b@ext.example", "three@far.example", CONTENT)
+        wait.until(lambda: sum(r["attempts"] for m in server.queue() for r in m["recipients"]) == 1, "one was tried")
+        says = lambda *words: server.tool("postrider", "queue", *words).stdout
+        left = "1 message (1 recipient) under way is not stopped\n"
+        for verb, past in (("hold", "held"), ("remove", "removed"), ("bounce", "bounced"), ("expire", "expired"),
+                           ("reroute --to 127.0.0.1:1", "rerouted")):
+            with self.subTest(verb=verb):
+                self.assertEqual(says(*verb.split(), "--all", "--dry-run"),
+                                 f"2 messages (2 recipients) would be {past}\n{left}")
+        self.assertEqual(says("hold", "--all"), f"2 messages (2 recipients): held\n{left}")
+
+    def test_what_was_bounced_or_held_while_under_way_may_still_be_delivered(self):
+        peer = self.sink(script={"mail": lambda session, argument: HANG})
+        server = self.relay(peer, delivery={"site_connections": 2})
+        for name in ("one", "two"):
+            server.send("b@ext.example", f"{name}@far.example", CONTENT)
+        wait.until(lambda: len([e for e in peer.events if e.stage == "mail"]) == 2, "both under way")
+        ids = {m["recipients"][0]["address"][:3]: m["queue_id"] for m in server.queue()}
+        server.postrider("queue", "bounce", ids["one"])
+        server.postrider("queue", "hold", ids["two"])
+        for verb in ("hold", "retry", "release"):
+            self.assertRegex(server.tool("postrider", "queue", verb, ids["one"]).stderr,
+                             f"{ids['one']} is under way: what this attempt does not deliver is returned")
+        for verb in ("hold", "retry"):
+            self.assertRegex(server.tool("postrider", "queue", verb, ids["two"]).stderr,
+                             f"{ids['two']} is held if this attempt, which is under way, does not deliver it")
 
 
 if __name__ == "__main__":

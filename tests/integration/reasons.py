@@ -7,7 +7,7 @@ import json
 import re
 import socket
 
-from support_py import scenario, wait
+from support_py import scenario, sink, wait
 from support_py.daemon import USER
 
 SENDER = f"{USER}@us.example"
@@ -136,6 +136,89 @@ class Reasons(scenario.Scenario):
         self.assertNotIn("being tried", people)
         self.assertRegex(" ".join(str(fields["Diagnostic-Code"]).split()), reason)
         self.assertRegex(late["grey.example"][0], "greylisted for a while")
+
+    def test_whatever_mail_waits_for_is_its_conclusion(self):
+        """In explain of the message and of its address, in the listing and in the summary of reasons."""
+        paced, slow, well = self.sink(), self.sink(address="127.0.0.2", script={"rcpt": sink.HANG}), self.sink(address="127.0.0.3")
+        hosts = {"paced": paced, "slow": slow, "well": well, "stopped": well, "held": well, "later": well}
+        refused = wait.free_port()
+        routes = [{"domain": f"{name}.example", "next_hop": f"smtp://{peer.address}:{peer.port}", "tls": "off"}
+                  for name, peer in hosts.items()] + [
+                      {"domain": "refused.example", "next_hop": f"smtp://127.0.0.3:{refused}", "tls": "off"}]
+        server = self.daemon(route=routes, delivery={"retry": ["1h"]},
+                             site=[{"match": ["mx:127.0.0.1"], "rate": "1/h"}, {"match": ["mx:127.0.0.2"], "connections": 1}])
+        self.assertEqual(server.send(SENDER, "first@paced.example", CONTENT).code, 250)
+        paced.wait_for(1)
+        self.assertEqual(server.send(SENDER, "first@slow.example", CONTENT).code, 250)
+        wait.until(lambda: any(e.stage == "rcpt" for e in slow.events), "a transaction that hangs")
+        for words in (("stopped.example",), ("--from", "paused@us.example")):
+            server.postrider("queue", "pause", *words)
+        for name in ("paced", "slow", "stopped", "refused"):
+            self.assertEqual(server.send(SENDER, f"b@{name}.example", CONTENT).code, 250)
+        self.assertEqual(server.send("paused@us.example", "p@well.example", CONTENT).code, 250)
+        self.assertEqual(server.send(SENDER, "later@later.example", CONTENT, " HOLDFOR=3600").code, 250)
+        server.postrider("queue", "pause", "held.example")
+        self.assertEqual(server.send(SENDER, "h@held.example", CONTENT).code, 250)
+        server.postrider("queue", "hold", "held.example")
+        server.postrider("queue", "resume", "held.example")
+        # By recipient: the conclusion, the reason in the listing and in the summary; None: nothing is said.
+        states = {
+            "b@paced.example": (r"waits: .* takes no more in that time: 1\.0/h",) * 2 + (r"takes no more in that time",),
+            "first@slow.example": (r"is being tried now", r"a message is under way to .* for \d+ s", r"a message is under way"),
+            "b@slow.example": (r"waits: a message is under way to .* for \d+ s", r"a message is under way to", r"a message is under way"),
+            "b@stopped.example": (r"waits until it is resumed: mail to stopped\.example is paused", r"is paused", r"paused by an administrator"),
+            "p@well.example": (r"waits until it is resumed: mail from paused@us\.example is paused", r"is paused", r"paused by an administrator"),
+            "b@refused.example": (r"Connection refused",) * 3,
+            "later@later.example": (r"is tried again at .*: its sender asked to send it not before",) + (r"its sender asked to send it not before",) * 2,
+            "h@held.example": (r"is held, until `postrider queue release` lets it go", None, r"held by an administrator"),
+        }
+
+        def conclusion(of):
+            lines = [line.split(None, 1)[1] for line in server.postrider("explain", of).splitlines()
+                     if line.strip().startswith("conclusion")]
+            self.assertEqual(len(lines), 1, lines)
+            return lines[0]
+
+        def settled():
+            rows = {r["address"]: (m["queue_id"], r.get("delay_reason") or "") for m in server.queue() for r in m["recipients"]}
+            return rows if set(rows) == set(states) and all(
+                reason is None or re.search(reason.replace("waits: ", ""), rows[address][1])
+                for address, (_, reason, _) in states.items()) else None
+        rows = wait.until(settled, lambda: f"a reason for each: {server.queue()}")
+        summary = " ".join(server.postrider("queue", "summary", "--by", "reason", "--limit", "100").split())
+        self.assertNotIn("no attempt has ended yet", summary)
+        for address, (concluded, _, summed) in states.items():
+            with self.subTest(address=address):
+                self.assertRegex(conclusion(rows[address][0]), concluded)
+                self.assertRegex(summary, summed.split(r"\d")[0])
+        for domain, concluded in (("paced", r"waits: .* takes no more in that time"), ("stopped", "waits until it is resumed"),
+                                  ("slow", r"waits: a message is under way"), ("well", "is delivered at once"),
+                                  ("refused", r"waits until .*Connection refused")):
+            with self.subTest(domain=domain):
+                self.assertRegex(conclusion(f"new@{domain}.example"), concluded)
+        server.postrider("queue", "pause", "--all")
+        self.assertRegex(conclusion("new@well.example"), "waits until it is resumed")
+
+    def test_one_who_is_deferred_again_and_again_is_one(self):
+        grey = self.sink(script={"rcpt": lambda *_: "451 4.7.1 greylisted for a while"})
+        server = self.relay(grey, delivery={"retry": ["1h"]})
+        status = lambda: json.loads(server.postrider("status", "--json"))
+        self.assertEqual(server.send(SENDER, "one@far.example", CONTENT).code, 250)
+        for attempts in range(1, 23):
+            wait.until(lambda: status()["deferred"] == attempts, f"attempt {attempts}")
+            server.postrider("queue", "retry")
+        self.assertEqual(status()["deferring_sites"], [])
+        few = [f"r{i}@far.example" for i in range(24)]
+        self.assertEqual(server.send(SENDER, few, CONTENT).code, 250)
+        site, = wait.until(lambda: status()["deferring_sites"], "the site")
+        wait.until(lambda: status()["deferring_sites"][0]["only_deferred"] == 25, "all of them")
+        server.postrider("queue", "hold", "--to", "r1@far.example")
+        self.assertEqual(status()["deferring_sites"][0]["only_deferred"], 24)
+        server.postrider("queue", "remove", "--to", "r2@far.example")
+        self.assertEqual(status()["deferring_sites"][0]["only_deferred"], 23)
+        server.postrider("queue", "remove", "far.example", "--status", "deferred")
+        self.assertEqual(status()["deferring_sites"], [])
+        self.assertNotIn("takes no mail since", server.postrider("sites"))
 
     def test_a_site_that_only_defers_is_in_the_status(self):
         """It takes connections, so that nothing of it is blocked; one message that it takes ends it."""

@@ -1,6 +1,7 @@
 #include "base/text.h"
 
 #include "base/escaped_text.h"
+#include "base/shell_word.h"
 
 #include <catch2/catch.hpp>
 
@@ -73,6 +74,23 @@ TEST_CASE("a value between quotes cannot end before its last quote", "[base][tex
   std::string cut;
   append_escaped_value("\"\"\"", cut, 2);
   CHECK(cut == "\\x22\\x22...");
+}
+
+TEST_CASE("a word is what a shell reads of it", "[base][text]") {
+  const struct {
+    const char* word;
+    const char* want;
+  } cases[] = {{"example.org", "example.org"},
+               {"ann+x@b.test", "ann+x@b.test"},
+               {"", "''"},
+               {"<>", "'<>'"},
+               {"a'b@x.test", "'a'\\''b@x.test'"},
+               {"\"a b\"@x.test", "'\"a b\"@x.test'"},
+               {"$(x)", "'$(x)'"},
+               {"~root", "'~root'"},
+               {"b\xc3\xbc@x.test", "b\xc3\xbc@x.test"}};
+  for (const auto& c : cases)
+    CHECK(shell_word(c.word) == c.want);
 }
 
 TEST_CASE("durations need units and fall in order", "[base][text]") {

@@ -281,7 +281,13 @@ TEST_CASE_METHOD(ThreeMessages, "delivery is told what was changed of its mail, 
   Filter filter = from("four@b.test");
   filter.domain = "d.test";
   hand.under_way = {0};
+  const auto dry = change(verb, filter, true);
+  CHECK(hand.revoked().empty());
   const auto changed = change(verb, filter);
+  CHECK(dry.messages == changed.messages);
+  CHECK(dry.recipients == changed.recipients);
+  CHECK(dry.under_way_messages == changed.under_way_messages);
+  CHECK(dry.under_way_recipients == changed.under_way_recipients);
   REQUIRE(hand.revoked().size() == 1);
   CHECK(hand.revoked()[0].id == fresh);
   CHECK(hand.revoked()[0].recipients == std::vector<std::uint32_t>{0, 1});

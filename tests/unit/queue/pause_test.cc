@@ -331,12 +331,16 @@ TEST_CASE_METHOD(Paused, "a release and a reroute count what goes on waiting", "
   auto changed = change(Verb::release, all, true);
   CHECK(changed.messages == 1);
   CHECK(changed.paused.messages == 2);  // the released one among them
+  REQUIRE(changed.pauses.size() == 2);
+  CHECK(changed.pauses[0].name == "d.test");
+  CHECK(changed.pauses[1].name == "e.test");
   CHECK(changed.paused.recipients == 2);
   CHECK(changed.held.messages == 0);
   changed = change(Verb::reroute, all, true);  // to another host than the paused ones
   CHECK(changed.messages == 3);
   CHECK(changed.paused.messages == 0);
   CHECK(changed.held.messages == 1);
+  CHECK(changed.pauses.empty());
   pause(Pause::Of::sender, "a@b.test");
   CHECK(change(Verb::reroute, all, true).paused.messages == 3);
 }

@@ -73,6 +73,10 @@ void Hand::revoke(std::vector<Revocation> wanted, UnderWay answer) {
     const std::lock_guard lock(mutex_);
     revoked_.insert(revoked_.end(), wanted.begin(), wanted.end());
   }
+  ask(std::move(wanted), std::move(answer));
+}
+
+void Hand::ask(std::vector<Revocation> wanted, UnderWay answer) {
   for (auto& one : wanted)
     std::erase_if(one.recipients, [this](std::uint32_t index) {
       return std::find(under_way.begin(), under_way.end(), index) == under_way.end();

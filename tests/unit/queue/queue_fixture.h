@@ -58,6 +58,7 @@ class Hand : public Consumer {
   // Nothing is under way but the recipients with these indexes.
   void revoke(std::vector<Revocation> wanted, UnderWay answer) override;
   std::vector<std::uint32_t> under_way;  // set by the test before it asks
+  void ask(std::vector<Revocation> wanted, UnderWay answer) override;
   std::vector<Revocation> revoked() const;
   void expire(std::vector<Overdue> late) override;
   std::vector<Overdue> overdue();  // what it was asked to end since the last call

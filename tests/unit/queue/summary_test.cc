@@ -323,6 +323,33 @@ TEST_CASE_METHOD(Model, "each summary of 2,000 messages equals a model", "[queue
     }
 }
 
+TEST_CASE_METHOD(QueueFixture, "what nothing was heard of is summed up by what it waits for",
+                 "[queue][summary]") {
+  open();
+  start();
+  must_accept("a@b.test", {"a@d.test", "b@d.test", "c@e.test"});
+  const auto summarize = [&](Summarizing& summarizing) {
+    while (!summarizing.is_done)
+      REQUIRE(queue->summarize_on(summarizing));
+    std::map<std::string, std::uint64_t> found;
+    for (const auto* group : summarizing.summary.largest(10))
+      found[group->key] = group->recipients;
+    return found;
+  };
+  using Found = std::map<std::string, std::uint64_t>;
+  for (const bool is_waiting : {false, true}) {
+    if (is_waiting)
+      reopen();
+    Summarizing first({}, SummaryKey::reason, clock.now());
+    CHECK(summarize(first) == Found{{"", 3}});
+    CHECK(first.unheard.size() == 2);
+    CHECK(first.unheard.at("e.test") == "c@e.test");
+    Summarizing again({}, SummaryKey::reason, clock.now());
+    again.waits = {{"d.test", "its rate"}};
+    CHECK(summarize(again) == Found{{"", 1}, {"its rate", 2}});
+  }
+}
+
 TEST_CASE_METHOD(QueueFixture, "a summary goes on where its last slice ended", "[queue][summary]") {
   open();
   start();
