@@ -41,7 +41,9 @@ using namespace postrider;
 namespace {
 
 constexpr Duration kPatience{20000};  // for a line of the daemon's answer
-constexpr unsigned kThreads = 6;      // two logins and two searches leave some
+// Of one that hangs: those who watch it wait no longer, Prometheus for ten seconds.
+constexpr Duration kStatusPatience{4000};
+constexpr unsigned kThreads = 6;  // two logins and two searches leave some
 constexpr std::string_view kUnix = "unix:";
 
 int complain(int code, const std::string& sentence) {
@@ -54,10 +56,11 @@ class SocketPort : public web::ControlPort {
   explicit SocketPort(std::string path) : path_(std::move(path)) {}
   Result<daemon::ControlEnd> ask(const daemon::ControlRequest& request,
                                  const OnLine& on_line) override {
-    auto connection = daemon::LocalConnection::connect(path_);
+    const auto patience = request.act == "status" ? kStatusPatience : kPatience;
+    auto connection = daemon::LocalConnection::connect(path_, patience);
     if (!connection)
       return connection.error();
-    connection->set_timeout(kPatience);
+    connection->set_timeout(patience);
     return daemon::ask(*connection, request, on_line);
   }
 

@@ -6,6 +6,7 @@
 #include "web/trace_answer.h"
 
 #include "base/base64.h"
+#include "base/json.h"
 #include "base/text.h"
 
 #include <boost/json/array.hpp>
@@ -91,7 +92,9 @@ bool is_sending(const Request& request) {
 }
 
 bool is_json(const Request& request) {
-  return ascii_lower(request.content_type).rfind("application/json", 0) == 0;
+  const auto& type = request.content_type;
+  return equals_ignoring_case(trim(std::string_view(type).substr(0, type.find(';'))),
+                              "application/json");
 }
 
 // What the daemon said to a message.
@@ -181,6 +184,16 @@ std::optional<Parameters> parsed_query(std::string_view text) {
   return out;
 }
 
+// One of two would count, and nobody knows which was meant. There may be many ids.
+const std::string* stands_twice(const Parameters& query) {
+  for (auto one = query.begin(); one != query.end(); ++one)
+    if (one->first != "id" && std::any_of(query.begin(), one, [&](const auto& other) {
+          return other.first == one->first;
+        }))
+      return &one->first;
+  return nullptr;
+}
+
 const std::string* value_of(const Parameters& query, std::string_view name) {
   for (const auto& [key, value] : query)
     if (key == name)
@@ -209,6 +222,22 @@ constexpr FilterKey kFilterKeys[] = {
     {"older", &daemon::FilterText::older},   {"larger", &daemon::FilterText::larger},
 };
 
+const FilterKey* filter_key(std::string_view name) {
+  const auto* key = std::find_if(std::begin(kFilterKeys), std::end(kFilterKeys),
+                                 [&](const FilterKey& one) { return name == one.name; });
+  return key == std::end(kFilterKeys) ? nullptr : key;
+}
+
+bool is_filter(std::string_view name) {
+  return name == "id" || filter_key(name) != nullptr;
+}
+
+std::string no_filter(std::string_view name) {
+  return "\"" + escaped(name, 40) +
+         "\" is not a filter; there are id, from, to, domain, site, status, reply, older and "
+         "larger";
+}
+
 // A key that is not known is a mistake that must not list or change more than was meant.
 Result<daemon::FilterText> filter_of(const Parameters& query,
                                      std::initializer_list<std::string_view> others) {
@@ -219,16 +248,10 @@ Result<daemon::FilterText> filter_of(const Parameters& query,
       filter.ids.push_back(value);
       continue;
     }
-    const auto* key =
-        std::find_if(std::begin(kFilterKeys), std::end(kFilterKeys),
-                     [&](const FilterKey& one) { return parameter.first == one.name; });
-    if (key != std::end(kFilterKeys))
+    if (const auto* key = filter_key(name))
       filter.*(key->member) = value;
     else if (std::find(others.begin(), others.end(), name) == others.end())
-      return malformed(
-          "\"" + escaped(name, 40) +
-          "\" is not a filter; there are id, from, to, domain, site, status, reply, older "
-          "and larger");
+      return malformed(no_filter(name));
   }
   return filter;
 }
@@ -277,6 +300,11 @@ Result<Parameters> parameters_of(const json::object& object) {
   Parameters out;
   for (const auto& [key, value] : object) {
     const std::string name(key);
+    const bool is_flag = name == "dry_run" || name == "all";
+    if (is_flag && !value.is_bool())
+      return malformed("\"" + name + "\" is true or false");
+    if (!is_flag && !is_filter(name))
+      return malformed(no_filter(name));
     if (value.is_string()) {
       out.emplace_back(name, std::string(value.get_string()));
     } else if (name == "id" && value.is_array()) {
@@ -285,7 +313,7 @@ Result<Parameters> parameters_of(const json::object& object) {
           return malformed("\"id\" is a text or an array of texts");
         out.emplace_back(name, std::string(one.get_string()));
       }
-    } else if (!value.is_bool()) {
+    } else if (!is_flag) {
       return malformed("\"" + escaped(name, 40) + "\" is to be a text");
     }
   }
@@ -364,6 +392,8 @@ Response WebSite::answer(const Request& request) {
         std::string_view(request.target).substr(std::min(question + 1, request.target.size())));
     if (!query)
       return problem(400, "the query of the address is not well formed");
+    if (const auto* name = stands_twice(*query))
+      return problem(400, "\"" + escaped(*name, 40) + "\" stands twice in the query");
     if (is_sending(request))
       return api(request, std::string(kSend), *query);
     if (path.rfind(kApi, 0) == 0)
@@ -765,7 +795,11 @@ std::optional<Response> WebSite::refusal_of_origin(const Request& request) const
   const auto host = behind == std::string::npos
                         ? std::string()
                         : name_of_host(std::string_view(request.origin).substr(behind + 3));
-  if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end())
+  // Another port of this host is another site; a proxy may say another host than the browser did.
+  const bool is_of_host = host == name_of_host(request.host);
+  if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end() ||
+      (is_of_host &&
+       !equals_ignoring_case(std::string_view(request.origin).substr(behind + 3), request.host)))
     return problem(403, "another site's page may change nothing");
   return std::nullopt;
 }
@@ -841,15 +875,13 @@ Response WebSite::change(const std::string& verb, const Request& request) {
     return problem(404, "the verbs are hold, release, retry, remove and bounce");
   if (auto refused = refusal_of_origin(request))
     return *std::move(refused);
-  const auto body = daemon::parse_json_line(request.body);
+  const auto body = parse_json_object(request.body, {.depth = 8, .allows_twice = false});
   if (!body)
-    return problem(400, "the body is to be a JSON object");
+    return problem(400, body.error().code() == Errc::refused ? "a name stands twice in the body"
+                                                             : "the body is to be a JSON object");
   const auto parameters = parameters_of(*body);
   if (!parameters)
     return problem(400, parameters.error().step());
-  for (const auto& [key, value] : *body)
-    if (value.is_bool() && key != "dry_run" && key != "all")
-      return problem(400, "\"" + escaped(std::string_view(key), 40) + "\" is to be a text");
   auto filter = filter_of(*parameters, {});
   if (!filter)
     return problem(400, filter.error().step());
@@ -863,8 +895,9 @@ Response WebSite::change(const std::string& verb, const Request& request) {
   asked.filter = *std::move(filter);
   asked.dry_run = flag("dry_run");
   asked.all = flag("all");
-  if (asked.filter.matches_all() && !asked.all)
-    return problem(400, "without a filter, \"all\": true must be said");
+  if (asked.filter.matches_all() != asked.all)
+    return problem(400, asked.all ? "\"all\" is said, and a filter; expected one of them"
+                                  : "without a filter, \"all\": true must be said");
   json::object out;
   const auto end = port_.ask(asked, [&](const json::object& line) {
     if (const auto* changed = line.if_contains("changed"); changed && changed->is_object())
