@@ -554,7 +554,7 @@ std::vector<delivery::SiteRule> site_rules(const Config& config) {
     rule.bounds.per_connection = static_cast<unsigned>(site.per_connection);
     rule.families = families(site.family);
     for (const auto& text : site.source)
-      if (const auto source = delivery::parse_site_source(text))
+      if (const auto source = scheduler::parse_site_source(text))
         rule.sources.push_back(*source);
     rule.helo = site.helo;
   }

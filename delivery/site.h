@@ -78,8 +78,8 @@ struct Site {
   SiteHealth health;
   Evidence refusals, breaks;  // whose mail it refused for what it thinks of us, or broke off
   scheduler::SitePace pace;
-  std::unique_ptr<Deadline> wake;        // when its pace allows more
-  std::vector<SiteSource> rule_sources;  // of a rule, if its route names none
+  std::unique_ptr<Deadline> wake;                   // when its pace allows more
+  std::vector<scheduler::SiteSource> rule_sources;  // of a rule, if its route names none
   std::string rule_helo;
   std::uint64_t source_turn = 0;
   std::set<std::string> domains;     // that it serves, as far as SiteBook keeps them, for the rules

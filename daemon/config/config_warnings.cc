@@ -4,7 +4,7 @@
 #include "daemon/config/config_checks.h"
 #include "daemon/config/listened.h"
 #include "delivery/routing/route.h"
-#include "delivery/site_rules.h"
+#include "delivery/scheduler/operator_words.h"
 
 #include <algorithm>
 #include <string>
@@ -71,10 +71,11 @@ class Doubts {
               quote_value(text) + " stands in an earlier [[site]], which is the one that counts");
         else
           seen.push_back(std::move(pattern));
-        if (text.find('.') == text.npos && !text.starts_with("mx:") && !delivery::is_provider(text))
+        if (text.find('.') == text.npos && !text.starts_with("mx:") &&
+            scheduler::hosts_of_provider(text).empty())
           add(key, quote_value(text) +
                        " is no provider that is known here, and counts as a domain; known are " +
-                       delivery::provider_names());
+                       scheduler::provider_names());
       }
     }
   }

@@ -12,7 +12,6 @@
 #include "delivery/local/agents/mailbox_pattern.h"
 #include "delivery/routing/route.h"
 #include "delivery/scheduler/operator_words.h"
-#include "delivery/site_rules.h"
 #include "dns/name_server.h"
 #include "mail/address.h"
 #include "mailauth/dns_list.h"
@@ -193,7 +192,7 @@ std::string check_address(std::string_view text) {
 }
 
 std::string check_weighted_address(std::string_view text) {
-  if (delivery::parse_site_source(text))
+  if (scheduler::parse_site_source(text))
     return {};
   return wrong(text, "is not an address with a weight",
                "\"192.0.2.1\", or \"192.0.2.1*3\" with a weight from 1 to 1000");

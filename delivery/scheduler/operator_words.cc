@@ -2,6 +2,8 @@
 
 #include "base/text.h"
 
+#include <algorithm>
+
 namespace postrider::scheduler {
 
 namespace {
@@ -17,6 +19,37 @@ std::optional<ReplyClass> class_named(std::string_view text) {
       return static_cast<ReplyClass>(i);
   return std::nullopt;
 }
+
+// What the providers call the hosts that take their mail.
+struct Provider {
+  std::string_view name;
+  std::vector<std::string_view> hosts;
+};
+
+const std::vector<Provider>& providers() {
+  static const std::vector<Provider> all = {
+      {"apple", {".mail.icloud.com", ".apple.com"}},
+      {"comcast", {".comcast.net"}},
+      {"fastmail", {".messagingengine.com"}},
+      {"gmx", {".gmx.net", ".gmx.com", ".web.de", ".kundenserver.de", ".mail.com"}},
+      {"google", {".google.com", ".googlemail.com", ".psmtp.com"}},
+      {"mailru", {".mail.ru"}},
+      {"microsoft", {".protection.outlook.com", ".olc.protection.outlook.com", ".mx.microsoft"}},
+      {"mimecast", {".mimecast.com", ".mimecast.co.za"}},
+      {"orange", {".orange.fr", ".wanadoo.fr"}},
+      {"ovh", {".ovh.net"}},
+      {"proofpoint", {".pphosted.com", ".ppe-hosted.com"}},
+      {"proton", {".protonmail.ch"}},
+      {"qq", {".qq.com"}},
+      {"tonline", {".t-online.de"}},
+      {"yahoo", {".yahoodns.net"}},
+      {"yandex", {".yandex.ru", ".yandex.net"}},
+      {"zoho", {".zoho.com", ".zoho.eu", ".zoho.in"}},
+  };
+  return all;
+}
+
+constexpr unsigned kMostWeight = 1000;
 
 }  // namespace
 
@@ -53,6 +86,36 @@ std::optional<RetryRule> parse_retry_rule(std::string_view text) {
     rule->steps.push_back(*step);
   }
   return rule && !rule->steps.empty() ? rule : std::nullopt;
+}
+
+std::string provider_names() {
+  std::string text;
+  for (const auto& one : providers())
+    text.append(text.empty() ? "" : ", ").append(one.name);
+  return text;
+}
+
+std::vector<std::string_view> hosts_of_provider(std::string_view name) {
+  const auto found = std::find_if(providers().begin(), providers().end(), [&](const Provider& one) {
+    return equals_ignoring_case(one.name, name);
+  });
+  return found == providers().end() ? std::vector<std::string_view>() : found->hosts;
+}
+
+std::optional<SiteSource> parse_site_source(std::string_view text) {
+  SiteSource source;
+  if (const auto star = text.find('*'); star != text.npos) {
+    const auto weight = parse_unsigned(text.substr(star + 1));
+    if (!weight || *weight == 0 || *weight > kMostWeight)
+      return std::nullopt;
+    source.weight = static_cast<unsigned>(*weight);
+    text = text.substr(0, star);
+  }
+  const auto address = IpAddress::parse(text);
+  if (!address)
+    return std::nullopt;
+  source.address = *address;
+  return source;
 }
 
 }  // namespace postrider::scheduler

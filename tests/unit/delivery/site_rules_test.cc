@@ -60,14 +60,14 @@ TEST_CASE("site rules: a provider is all of its hosts", "[delivery][site_rules]"
   CHECK(found("google", {"mx.test"}) == 0);  // not the domain
   CHECK(found("google", {}) == 0);
   CHECK(found("intranet", {"mx.test"}) == 3);
-  CHECK(is_provider("GOOGLE"));
-  CHECK_FALSE(is_provider("gogle"));
+  CHECK_FALSE(scheduler::hosts_of_provider("GOOGLE").empty());
+  CHECK(scheduler::hosts_of_provider("gogle").empty());
 }
 
 TEST_CASE("sources of a site take turns by their weights", "[delivery][site_rules]") {
-  std::vector<SiteSource> all;
+  std::vector<scheduler::SiteSource> all;
   for (const char* text : {"192.0.2.1*3", "2001:db8::1", "192.0.2.2", "192.0.2.3*2"}) {
-    const auto source = parse_site_source(text);
+    const auto source = scheduler::parse_site_source(text);
     REQUIRE(source.has_value());
     all.push_back(*source);
   }
@@ -86,6 +86,6 @@ TEST_CASE("sources of a site take turns by their weights", "[delivery][site_rule
   CHECK(choose_sources({}, 7).empty());
   for (const char* wrong : {"", "*", "192.0.2.1*", "192.0.2.1*0", "192.0.2.1*1001", "192.0.2.1*-1",
                             "192.0.2.1 *2", "192.0.2.1*2*2", "a.test*2", "192.0.2.0/24"})
-    CHECK_FALSE(parse_site_source(wrong).has_value());
-  CHECK(parse_site_source("192.0.2.1*1000")->weight == 1000);
+    CHECK_FALSE(scheduler::parse_site_source(wrong).has_value());
+  CHECK(scheduler::parse_site_source("192.0.2.1*1000")->weight == 1000);
 }
