@@ -312,10 +312,12 @@ std::optional<ReplyClass> by_enhanced(mail::EnhancedCode code) {
 }
 
 ReplyClass by_code(const Heard& heard, bool is_first_try) {
-  const bool may_be_grey = is_first_try && heard.stage == Stage::rcpt;
   switch (heard.code) {
     case 450:
-      return may_be_grey ? ReplyClass::greylisted : ReplyClass::mailbox_full;
+      // "mailbox unavailable" (RFC 5321 section 4.2.3): what greylisting and policy services say. A
+      // full mailbox is a 452.
+      return is_first_try && heard.stage == Stage::rcpt ? ReplyClass::greylisted
+                                                        : ReplyClass::policy;
     case 451:
       // 4.7.1 without a word that is known
       return heard.enhanced.subject == 7

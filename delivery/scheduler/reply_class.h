@@ -11,6 +11,7 @@
 
 namespace postrider::scheduler {
 
+// Stored, as a number (queue::RetryTally). Do not renumber.
 enum class ReplyClass : std::uint8_t {
   greylisted,      // come again: the sender is not known yet
   rate,            // too many messages from us

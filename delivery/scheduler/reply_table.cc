@@ -182,6 +182,7 @@ constexpr ReplyRow kRows[] = {
   {"any", "", "421 451 554", "", "too many concurrent smtp connections from this ip", connections, "W k6", "i"},
   {"any", "", "421 451 554", "", "limit for processing requests from your host", rate, "R k6", "i"},
   {"common", "", "421 450 451 452", "", "too many connections|too many concurrent|too many simultaneous|too many open connections|too many sessions|connection limit|maximum number of connections", connections, "W", "X"},
+  {"common", "", "450 451 452", "", "mailbox full|mailbox is full|mailbox quota|over quota|over its quota", mailbox_full, "m", "X"},
   {"common", "", "421 450 451 452", "", "messages per connection|messages per session|messages in this session|messages in this connection", session_spent, "N", "X"},
   {"common", "", "421 450 451 452", "", "rate limit|rate-limit|ratelimited|too many messages|too many emails|too many mails|sending too fast|throttled|throttling|message rate|messages per hour|messages per minute|messages per second|messages per day", rate, "R", "X"},
 };

@@ -236,11 +236,9 @@ std::optional<Duration> find_hint(std::string_view text) {
   return hint && *hint > Duration{0} ? hint : std::nullopt;
 }
 
-Duration bounded_hint(Duration asked, ReplyClass klass) {
-  constexpr Duration kLeast = seconds(30);
-  const Duration most =
-      klass == ReplyClass::greylisted ? Duration(minutes(30)) : Duration(hours(1));
-  const auto wait = std::clamp(asked, kLeast, most);
+Duration bounded_hint(Duration asked) {
+  constexpr Duration kLeast = seconds(30), kMost = hours(1);
+  const auto wait = std::clamp(asked, kLeast, kMost);
   return wait + seconds(3) + wait / 100;
 }
 

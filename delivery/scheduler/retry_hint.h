@@ -3,7 +3,6 @@
 #pragma once
 
 #include "base/time.h"
-#include "delivery/scheduler/reply_class.h"
 
 #include <optional>
 #include <string_view>
@@ -15,8 +14,8 @@ namespace postrider::scheduler {
 // "100 in 60 seconds".
 std::optional<Duration> find_hint(std::string_view text);
 
-// What is made of it: 30 s to an hour (half an hour for greylisting), and a little more than asked,
-// for clocks that count in whole seconds.
-Duration bounded_hint(Duration asked, ReplyClass klass);
+// What is made of it: 30 s to an hour, and a little more than asked, for clocks that count in whole
+// seconds.
+Duration bounded_hint(Duration asked);
 
 }  // namespace postrider::scheduler

@@ -92,11 +92,15 @@ const std::vector<Duration>& RetrySchedule::steps(ReplyClass klass) const {
   return steps_[static_cast<std::size_t>(klass)];
 }
 
+bool RetrySchedule::obeys_hint(const Reason& reason) {
+  return reason.hint && reason.hints_obeyed < kHintsObeyed;
+}
+
 Duration RetrySchedule::wait(const Reason& reason, std::uint64_t message,
                              std::uint64_t site) const {
   const auto key = mixed(message, site);
-  if (reason.hint && reason.hints_obeyed < kHintsObeyed) {
-    const auto wait = bounded_hint(*reason.hint, reason.klass);
+  if (obeys_hint(reason)) {
+    const auto wait = bounded_hint(*reason.hint);
     return wait + jitter(wait / 16, true, key);
   }
   const auto& all = steps(reason.klass);
@@ -109,10 +113,6 @@ Duration RetrySchedule::wait(const Reason& reason, std::uint64_t message,
   }
   const auto wait = is_first && reason.row_wait > Duration{0} ? reason.row_wait : all[at];
   return wait + jitter(wait / 8, false, key);
-}
-
-Duration RetrySchedule::lifetime(ReplyClass klass, Duration configured) const {
-  return klass == ReplyClass::mailbox_full ? std::min(configured, Duration(hours(72))) : configured;
 }
 
 }  // namespace postrider::scheduler

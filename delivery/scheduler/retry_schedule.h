@@ -28,12 +28,11 @@ class RetrySchedule {
     std::optional<Duration> learned;  // the site's greylisting delay
     Duration row_wait{0};             // the reply table's own
   };
+  // Whether the wait is the one that the reply asked for.
+  static bool obeys_hint(const Reason& reason);
   // The wait before the next try. One jitter (an eighth either way, never before a hint) for a
   // message and site: what is deferred together comes back together.
   Duration wait(const Reason& reason, std::uint64_t message, std::uint64_t site) const;
-
-  // How long a message is kept; a full mailbox does not empty itself by waiting longer.
-  Duration lifetime(ReplyClass klass, Duration configured) const;
 
  private:
   std::array<std::vector<Duration>, kReplyClasses> steps_;

@@ -309,7 +309,12 @@ TEST_CASE("replies: by enhanced code, then by code", "[reply_class]") {
   CHECK(meaning("550 x").klass == policy);
   CHECK(meaning("550 x").bounce);
   CHECK(classify(Stage::rcpt, reply_of("450 x"), "", true).klass == greylisted);
-  CHECK(meaning("450 x").klass == mailbox_full);
+  CHECK(meaning("450 x").klass == policy);
+  CHECK(meaning("450 4.7.1 <x@y>: Recipient address rejected: come later").klass == policy);
+  CHECK(meaning("450 Requested mail action not taken: mailbox unavailable").klass == policy);
+  CHECK(meaning("450 4.2.2 x").klass == mailbox_full);
+  CHECK(meaning("450 <x@y>: user is over quota").klass == mailbox_full);
+  CHECK(meaning("452 x").klass == mailbox_full);
   CHECK(classify(Stage::rcpt, reply_of("451 4.7.1 x"), "", true).klass == greylisted);
   CHECK(meaning("451 4.7.1 x").klass == policy);
 }

@@ -102,12 +102,5 @@ TEST_CASE("schedule: an operator's steps go before the table's wait and what was
   CHECK(schedule.wait(reason, 1, 2) >= std::chrono::seconds(90));
 }
 
-TEST_CASE("schedule: a full mailbox is not tried for five days", "[retry_schedule]") {
-  const RetrySchedule schedule;
-  CHECK(schedule.lifetime(ReplyClass::mailbox_full, hours(120)) == hours(72));
-  CHECK(schedule.lifetime(ReplyClass::mailbox_full, hours(1)) == hours(1));
-  CHECK(schedule.lifetime(ReplyClass::busy, hours(120)) == hours(120));
-}
-
 }  // namespace
 }  // namespace postrider::scheduler
