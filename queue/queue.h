@@ -98,6 +98,14 @@ struct Submission {
   std::string line = {};
 };
 
+// How a recipient has been put off so far. The dispatcher counts; the queue keeps it with the outcome.
+struct RetryTally {
+  std::uint8_t reason = 0;     // of the last deferral, the dispatcher's number for it; 0: not known
+  std::uint32_t in_a_row = 0;  // deferrals for that reason, one behind the other
+  std::uint32_t hints_obeyed = 0;  // times that it was tried when a reply had asked for it
+  friend bool operator==(const RetryTally&, const RetryTally&) = default;
+};
+
 // What delivery is asked to do for some recipients of a message, and must answer with Records that
 // together name each of them once.
 struct Lease {
@@ -113,6 +121,7 @@ struct Lease {
     std::uint32_t attempts = 0;         // so far
     std::optional<mail::Outcome> last;  // of the latest attempt; set for notices
     std::string next_hop{};  // to which it was rerouted: "smtp://host:25"; empty: it was not
+    RetryTally tally{};      // of those that are due
   };
   Reason reason = Reason::due;
   std::shared_ptr<const mail::Message> message;
@@ -127,6 +136,7 @@ struct Record {
     mail::Outcome outcome;
     TimePoint next_attempt;
     std::string line = {};  // encode_line() of the attempt; empty: one is made of the outcome
+    RetryTally tally = {};  // of one that is deferred, this time included
   };
   mail::MessageId id;
   std::uint64_t lease = 0;  // its number; 0: the one that holds the first whom this names

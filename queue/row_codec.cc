@@ -8,9 +8,10 @@ namespace postrider::queue {
 
 namespace {
 
-constexpr std::uint8_t kVersion = 1;      // of outcomes
-constexpr std::uint8_t kPlainHead = 1;    // as 0.1.0 wrote it
-constexpr std::uint8_t kCheckedHead = 2;  // with a checksum of the content
+constexpr std::uint8_t kPlainOutcome = 1;
+constexpr std::uint8_t kTalliedOutcome = 2;  // with a tally of the deferrals
+constexpr std::uint8_t kPlainHead = 1;       // as 0.1.0 wrote it
+constexpr std::uint8_t kCheckedHead = 2;     // with a checksum of the content
 constexpr std::uint8_t k8bit = 1, k8bitHeader = 2, kEndsWithCrlf = 4, kBulk = 8, kJunk = 16;
 constexpr std::uint64_t kAllFlags = 31;
 
@@ -135,9 +136,15 @@ std::string client_in_head(std::string_view head) {
   return std::string(in.text(kMostText));
 }
 
-std::string encode_outcome(const mail::Outcome& outcome) {
+std::string encode_outcome(const mail::Outcome& outcome, const RetryTally& tally) {
+  const bool has_tally = tally != RetryTally();
   Packer out(outcome.remote.size() + outcome.reply.text.size() + outcome.text.size() + 24);
-  out.number(kVersion);
+  out.number(has_tally ? kTalliedOutcome : kPlainOutcome);
+  if (has_tally) {
+    out.number(tally.reason);
+    out.number(tally.in_a_row);
+    out.number(tally.hints_obeyed);
+  }
   out.number(static_cast<std::uint64_t>(outcome.verdict));
   out.number(static_cast<std::uint64_t>(outcome.stage));
   pack(out, outcome.status);
@@ -152,10 +159,17 @@ std::string encode_outcome(const mail::Outcome& outcome) {
   return out.take();
 }
 
-Result<mail::Outcome> decode_outcome(std::string_view bytes) {
+Result<mail::Outcome> decode_outcome(std::string_view bytes, RetryTally* tally) {
   Unpacker in(bytes);
-  if (in.number(kVersion) != kVersion)
+  const auto version = in.number(kTalliedOutcome);
+  if (version != kPlainOutcome && version != kTalliedOutcome)
     return damaged("decode outcome");
+  RetryTally known;
+  if (version == kTalliedOutcome) {
+    known.reason = static_cast<std::uint8_t>(in.number(UINT8_MAX));
+    known.in_a_row = static_cast<std::uint32_t>(in.number(UINT32_MAX));
+    known.hints_obeyed = static_cast<std::uint32_t>(in.number(UINT32_MAX));
+  }
   mail::Outcome outcome;
   outcome.verdict =
       static_cast<mail::Verdict>(in.number(static_cast<std::uint64_t>(mail::Verdict::bounce)));
@@ -173,6 +187,8 @@ Result<mail::Outcome> decode_outcome(std::string_view bytes) {
   const bool code_is_legal = outcome.reply.code == 0 || outcome.reply.code >= 200;
   if (!in.done() || !code_is_legal)
     return damaged("decode outcome");
+  if (tally != nullptr)
+    *tally = known;
   return outcome;
 }
 

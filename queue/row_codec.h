@@ -5,6 +5,7 @@
 
 #include "mail/message.h"
 #include "mail/outcome.h"
+#include "queue/queue.h"
 
 #include <optional>
 #include <string>
@@ -22,8 +23,9 @@ Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
 // The client that a message came from; empty: the head is damaged.
 std::string client_in_head(std::string_view head);
 
-std::string encode_outcome(const mail::Outcome& outcome);
-Result<mail::Outcome> decode_outcome(std::string_view bytes);
+// Without a tally it reads as earlier versions wrote it.
+std::string encode_outcome(const mail::Outcome& outcome, const RetryTally& tally = {});
+Result<mail::Outcome> decode_outcome(std::string_view bytes, RetryTally* tally = nullptr);
 
 // Names of body files that we make ourselves: nothing that could lead out of the folder.
 bool is_body_name(std::string_view name);

@@ -1,5 +1,7 @@
 #include "queue/ledger/leasing.h"
 
+#include "queue/row_codec.h"
+
 #include <algorithm>
 
 namespace postrider::queue {
@@ -17,6 +19,13 @@ constexpr std::size_t kMostKnownLarge = 4096;
 constexpr Duration kUntriedRest = std::chrono::seconds(1);
 // Mail of a paused sender is looked at again after so long, should its end pass unnoticed.
 constexpr Duration kParked = std::chrono::hours(4);
+
+RetryTally tally_of(const RecipientRow& row) {
+  RetryTally tally;
+  if (!row.last.empty() && !decode_outcome(row.last, &tally))
+    return {};
+  return tally;
+}
 
 }  // namespace
 
@@ -237,7 +246,7 @@ Result<void> Leasing::lease_message(const DueIndex::DueMessage& due, std::int64_
     if (!name)
       return name.error();
     recipients.push_back({row.index, row.attempts, std::nullopt,
-                          is_next_hop(*name) ? *std::move(name) : std::string()});
+                          is_next_hop(*name) ? *std::move(name) : std::string(), tally_of(row)});
     leased.recipients.push_back(row.index);
     leased.places.push_back({row.domain, *its_site, row.lane});
   }
@@ -310,8 +319,8 @@ Result<void> Leasing::take_part(const DueIndex::DueMessage& due, std::int64_t do
   for (const auto& row : *rows) {
     if (row.state != RecipientState::queued || state_.leases.is_leased(id, row.index))
       continue;
-    part.taken.push_back(
-        {{row.index, row.attempts, std::nullopt, next_hop}, {domain, *site, row.lane}});
+    part.taken.push_back({{row.index, row.attempts, std::nullopt, next_hop, tally_of(row)},
+                          {domain, *site, row.lane}});
     ++out;
     ++part.all_out;
   }

@@ -357,7 +357,7 @@ RecipientRow Recording::after(RecipientRow row, const Record::Result& result, co
   ++row.attempts;
   if (row.lane == kUnknownLane)
     row.lane = waiting_lane(*leased.message);
-  row.last = encode_outcome(result.outcome);
+  row.last = encode_outcome(result.outcome, result.tally);
   if (result.outcome.verdict != mail::Verdict::retry) {
     row.state = end_state(result.outcome.verdict);
     row.next_attempt = kNever;

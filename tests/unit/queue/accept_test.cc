@@ -106,6 +106,7 @@ TEST_CASE_METHOD(QueueFixture, "what was deferred comes back at its time", "[que
   part.results.push_back({0, outcome(Verdict::delivered), {}});
   part.results.push_back(
       {1, outcome(Verdict::retry, "busy"), clock.now() + std::chrono::minutes(5)});
+  part.results.back().tally = {3, 2, 1};
   record(std::move(part));
   auto listed = list();
   REQUIRE(listed.size() == 1);
@@ -122,6 +123,7 @@ TEST_CASE_METHOD(QueueFixture, "what was deferred comes back at its time", "[que
   REQUIRE(again.recipients.size() == 1);
   CHECK(again.recipients[0].index == 1);
   CHECK(again.recipients[0].attempts == 1);
+  CHECK(again.recipients[0].tally == RetryTally{3, 2, 1});
   record(answer(again, Verdict::delivered));
   CHECK(list().empty());
 }

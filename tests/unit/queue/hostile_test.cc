@@ -240,6 +240,17 @@ TEST_CASE_METHOD(Hostile, "what is stored comes back the same", "[queue][codec]"
   CHECK(back->text == given.text);
   CHECK(back->remote == given.remote);
   CHECK(back->relayed_to_non_dsn);
+
+  // How often it was put off, and for what; without that it reads as earlier versions wrote it.
+  const RetryTally tally{7, 300, 2};
+  RetryTally known;
+  CHECK(decode_outcome(encode_outcome(given, tally), &known)->reply == given.reply);
+  CHECK(known == tally);
+  CHECK(decode_outcome(encode_outcome(given), &known).has_value());
+  CHECK(known == RetryTally());
+  const auto tallied = encode_outcome(given, tally);
+  for (std::size_t size = 0; size < tallied.size(); ++size)
+    CHECK(!decode_outcome(std::string_view(tallied).substr(0, size)));
 }
 
 TEST_CASE_METHOD(Hostile, "a large body lives in a file as long as its message", "[queue][body]") {
