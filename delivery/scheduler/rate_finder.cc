@@ -117,6 +117,8 @@ void RateFinder::begin_step(TimePoint now) {
 void RateFinder::on_taken(TimePoint now) {
   count(now);
   ++credit_;
+  if (is_searching_ && now < pause_until_)
+    return;  // it was under way when the pause began, and says nothing of what is taken now
   if (is_searching_) {
     const double span = std::max(seconds_in(now - counted_since_), 1.0);
     rate_ = std::max(kLeastFound, kBelowMean * counted_ / span);

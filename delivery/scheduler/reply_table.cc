@@ -83,7 +83,7 @@ constexpr ReplyRow kRows[] = {
   {"iCloud", "", "421", "", "[hcm1]*was deferred", reputation, "S15m", "K"},
   {"iCloud", "", "550", "5.7.1", "[cs01]*local policy", policy, "b", "S"},
   {"iCloud", "", "554 550", "5.7.1", "[hme1]|dmarc policy", authentication, "b !", "S"},
-  {"GMX", "", "421", "", "too many messages|rate limit reached", rate, "R S1h/3", "P,i"},
+  {"GMX", "gmx.net|gmx.com|gmx.de|web.de|mail.com|kundenserver.de|ionos.com|ionos.de|1and1.com", "421", "", "too many messages|rate limit reached", rate, "R S1h/3", "P,i"},
   {"GMX", "", "421", "", "reject due to policy restrictions", rate, "R1 g", "K"},
   {"GMX", "", "421 450", "", "reject due to policy violations", reputation, "S1h", "K,P"},
   {"GMX", "", "421", "", "too many connections", connections, "W", "K"},

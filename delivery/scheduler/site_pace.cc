@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 namespace postrider::scheduler {
 
 namespace {
 
 constexpr std::size_t kMostComplaints = 100;
+constexpr Duration kBurst = std::chrono::seconds(10);
 constexpr std::size_t kLongestStored = 200;
 
 }  // namespace
@@ -66,10 +68,16 @@ Duration SitePace::on_refused(const ReplyMeaning& meaning, const mail::Reply& re
   return stop;
 }
 
+RateFinder SitePace::take_rates() {
+  return std::exchange(rate_, RateFinder(bounds_.rate));
+}
+
 Duration SitePace::suspension(const ReplyMeaning& meaning, TimePoint now) {
   if (meaning.suspend == Duration{0})
     return {};
-  complaints_.push_back(now);
+  // What was under way at the same time met the same: one complaint.
+  if (complaints_.empty() || now - complaints_.back() >= kBurst)
+    complaints_.push_back(now);
   while (now - complaints_.front() > std::chrono::hours(1) || complaints_.size() > kMostComplaints)
     complaints_.pop_front();
   if (complaints_.size() < std::max(1U, meaning.suspend_after))

@@ -58,6 +58,9 @@ class SitePace {
     rate_.age(idle);
   }
 
+  // What is known of the rate; it is no longer of this site.
+  RateFinder take_rates();
+
   bool is_paused(TimePoint now) const { return now < rate_.paused_until(); }
   const RateFinder& rates() const { return rate_; }
   std::string explain(TimePoint now) const;

@@ -128,5 +128,18 @@ TEST_CASE("rate: kept over a restart, raised by the day, forgotten in a week", "
   CHECK(forgotten.rate() == 0);
 }
 
+TEST_CASE("rate: what was under way at the refusal does not end the search", "[rate_finder]") {
+  RateFinder finder;
+  TimePoint now = kStart;
+  for (int i = 0; i < 20; ++i)
+    finder.on_taken(now);
+  finder.on_refused(std::nullopt, now);
+  finder.on_taken(now + Duration(200));
+  CHECK(finder.is_searching());
+  finder.on_taken(now + seconds(40));
+  CHECK_FALSE(finder.is_searching());
+  CHECK(finder.rate() < 0.6);
+}
+
 }  // namespace
 }  // namespace postrider::scheduler

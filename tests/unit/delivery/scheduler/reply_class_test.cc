@@ -117,7 +117,6 @@ const Known kKnown[] = {
     {reputation, "iCloud", "421 [HCM1] Message from 192.0.2.1 was deferred"},
     {policy, "iCloud", "550 5.7.1 [CS01] Message rejected due to local policy"},
     {authentication, "iCloud", "554 5.7.1 [HME1] This message was blocked"},
-    {rate, "GMX", "421 Too many messages"},
     {reputation, "GMX", "450 Reject due to policy violations"},
     {connections, "GMX", "421 Too many connections"},
     {reputation, "GMX", "554 IP address is block listed"},
@@ -317,6 +316,13 @@ TEST_CASE("replies: by enhanced code, then by code", "[reply_class]") {
   CHECK(meaning("452 x").klass == mailbox_full);
   CHECK(classify(Stage::rcpt, reply_of("451 4.7.1 x"), "", true).klass == greylisted);
   CHECK(meaning("451 4.7.1 x").klass == policy);
+}
+
+TEST_CASE("replies: common words are a provider's own from its hosts only", "[reply_class]") {
+  const auto line = "421 4.7.0 Too many messages from your IP";
+  CHECK(meaning(line, Stage::greeting, "mx00.gmx.net").suspend_after == 3);
+  CHECK(meaning(line, Stage::greeting, "mx.example.org").suspend == Duration(0));
+  CHECK(meaning(line, Stage::greeting, "mx.example.org").limits_rate);
 }
 
 TEST_CASE("replies: the first digit of the reply outweighs the enhanced code's", "[reply_class]") {

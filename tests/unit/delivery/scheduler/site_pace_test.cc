@@ -124,8 +124,8 @@ TEST_CASE("pace: what a site thinks of us stops it, at once or behind some", "[s
   };
   const auto first = complain(kStart);
   CHECK(first < minutes(5));
-  CHECK(complain(kStart) < minutes(5));
-  CHECK(complain(kStart) == minutes(30));
+  CHECK(complain(kStart + minutes(1)) < minutes(5));
+  CHECK(complain(kStart + minutes(2)) == minutes(30));
 }
 
 TEST_CASE("pace: an operator's rate is kept to", "[site_pace]") {
@@ -167,6 +167,24 @@ TEST_CASE("pace: stored and restored; what is not a state is refused", "[site_pa
   SitePace odd;
   CHECK(odd.restore("1 65535 1 65535 1e9 1e9 65535", minutes(1)));
   CHECK(odd.limit() == 20);
+}
+
+TEST_CASE("pace: the refusals of one burst are one complaint", "[site_pace]") {
+  SitePace pace;
+  ReplyMeaning meaning;
+  meaning.klass = ReplyClass::reputation;
+  meaning.suspend = hours(1);
+  meaning.suspend_after = 3;
+  const mail::Reply reply{421, {4, 7, 0}, "unsolicited"};
+  TimePoint now = kStart;
+  for (int burst = 1; burst <= 3; ++burst, now += minutes(1))
+    for (int i = 0; i < 5; ++i) {
+      const auto stop = pace.on_refused(meaning, reply, 1, now + Duration(i));
+      if (burst < 3)
+        CHECK(stop == Duration(0));
+      else if (i == 0)
+        CHECK(stop == hours(1));
+    }
 }
 
 }  // namespace
