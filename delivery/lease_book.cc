@@ -237,8 +237,10 @@ void LeaseBook::settle(std::uint64_t handle, std::uint32_t index, Outcome outcom
     POSTRIDER_ASSERT(recipient != nullptr);
     ++counts_.deferred;
     count_class(context_, outcome, recipient->attempts == 0);
-    result.next_attempt =
+    const auto next =
         given.retry.next(context_, given.record.id, *recipient, outcome, site, again_within);
+    result.next_attempt = next.at;
+    result.tally = next.tally;
   } else if (outcome.verdict == Verdict::delivered) {
     ++counts_.delivered;
     context_.timings->delivery.add(context_.clock.now() - given.lease.message->received);

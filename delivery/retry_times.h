@@ -15,18 +15,24 @@ namespace postrider::delivery {
 // together.
 class RetryTimes {
  public:
-  // By the schedule of the outcome's reason; within: where that would be longer.
-  TimePoint next(DispatchContext& context, mail::MessageId id,
-                 const queue::Lease::Recipient& recipient, const mail::Outcome& outcome,
-                 std::uint64_t site, std::optional<Duration> within);
+  struct Next {
+    TimePoint at;
+    queue::RetryTally tally;  // with this deferral
+  };
+  // By the schedule of the outcome's reason, whose steps count the deferrals for it that came one
+  // behind the other; within: where that would be longer.
+  Next next(DispatchContext& context, mail::MessageId id, const queue::Lease::Recipient& recipient,
+            const mail::Outcome& outcome, std::uint64_t site, std::optional<Duration> within);
 
  private:
   struct Drawn {
     std::uint64_t site = 0;
     scheduler::ReplyClass klass = scheduler::ReplyClass::busy;
-    std::uint32_t attempts = 0;
+    std::uint32_t in_a_row = 0;
     TimePoint until;
   };
+  TimePoint together(std::uint64_t site, scheduler::ReplyClass klass, std::uint32_t in_a_row,
+                     TimePoint now, Duration wait);
   std::vector<Drawn> drawn_;
 };
 
