@@ -106,6 +106,61 @@ TEST_CASE("a refusal of the rate stops a site until it takes mail", "[delivery][
   CHECK_THAT(rig.explain("a@x.test").site.limits, Catch::Contains("it refused for the rate"));
 }
 
+// As the queue keeps the tally between attempts.
+TEST_CASE("a retry is by the deferrals for its reason, and obeys two hints", "[delivery][pace]") {
+  using scheduler::ReplyClass;
+  const auto number = [](ReplyClass klass) {
+    return static_cast<std::uint8_t>(static_cast<unsigned>(klass) + 1);
+  };
+  struct Case {
+    std::string reply;
+    std::uint32_t attempts;
+    queue::RetryTally before;
+    Duration least, most;
+    queue::RetryTally after;
+  };
+  using std::chrono::minutes;
+  const auto full = number(ReplyClass::mailbox_full), busy = number(ReplyClass::busy),
+             grey = number(ReplyClass::greylisted), policy = number(ReplyClass::policy);
+  const std::string over = "452 4.2.2 over quota\r\n";
+  const std::string hint = "451 4.7.1 Greylisted, try again in 60 seconds\r\n";
+  const std::string long_hint = "451 4.7.1 Greylisted, try again in 1 hour\r\n";
+  const std::string plain = "450 4.7.1 <a@x.test>: Recipient address rejected: come later\r\n";
+  const auto [reply, attempts, before, least, most, after] = GENERATE_COPY(values<Case>(
+      {{over, 3, {busy, 3, 0}, minutes(52), minutes(68), {full, 1, 0}},
+       {over, 4, {full, 1, 0}, minutes(210), minutes(270), {full, 2, 0}},
+       {over, 1, {}, minutes(210), minutes(270), {full, 2, 0}},  // of an earlier version
+       {hint, 0, {}, seconds(60), seconds(70), {grey, 1, 1}},
+       {hint, 1, {grey, 1, 1}, seconds(60), seconds(70), {grey, 2, 2}},
+       {hint, 2, {grey, 2, 2}, minutes(17), minutes(23), {grey, 3, 2}},
+       {hint, 3, {busy, 1, 2}, seconds(305), minutes(6), {grey, 1, 2}},
+       {long_hint, 0, {}, minutes(60), minutes(66), {grey, 1, 1}},
+       {plain, 0, {}, seconds(305), minutes(6), {grey, 1, 0}},
+       {plain, 1, {grey, 1, 0}, minutes(26), minutes(34), {policy, 1, 0}}}));
+  CAPTURE(reply, attempts);
+  Behaviour behaviour;
+  behaviour.replies["RCPT"] = reply;
+  FakeMx mx(behaviour);
+  Rig rig;
+  rig.settings.retry_by_reason = schedule();
+  rig.route_to(mx.port());
+  rig.start();
+  queue::Lease lease;
+  lease.message = make_message({"a@x.test"});
+  lease.number = 1;
+  lease.recipients.push_back({0, attempts, std::nullopt, {}, before});
+  const auto id = lease.message->id;
+  std::vector<queue::Lease> leases;
+  leases.push_back(std::move(lease));
+  rig.dispatcher->take(std::move(leases));
+  const auto record = rig.custody->wait_for(id);
+  REQUIRE(record.results.size() == 1);
+  const auto wait = record.results[0].next_attempt - rig.clock.now();
+  CHECK(wait >= least);
+  CHECK(wait <= most);
+  CHECK(record.results[0].tally == after);
+}
+
 // Whatever the text says, in whatever language, and whether it names somebody or not.
 TEST_CASE("a sender or a mailbox that is refused stops no others", "[delivery][pace]") {
   const auto [command, reply] = GENERATE(table<const char*, const char*>(
