@@ -70,11 +70,23 @@ unsigned status_of_exit(int code) {
 
 constexpr const char* kMayNotSeeContent =
     "this token may read, and does not see the content of mail; one of the role change does";
+constexpr const char* kSendsAlone = "this token may send, and nothing else";
 constexpr const char* kMayNotSend = "this token may not send; one of the role send may";
 
-Response no_token(const std::string& trouble) {
-  auto refused = problem(401, trouble.empty() ? "a token is needed" : trouble);
+// Each 401 has a challenge, and each 405 what is allowed (RFC 9110 sections 11.6.1 and 15.5.6).
+Response not_known(std::string_view sentence) {
+  auto refused = problem(401, sentence);
   refused.fields.emplace_back("WWW-Authenticate", "Bearer realm=\"postrider\"");
+  return refused;
+}
+
+Response no_token(const std::string& trouble) {
+  return not_known(trouble.empty() ? "a token is needed" : trouble);
+}
+
+Response wrong_method(std::string_view sentence, const char* allowed) {
+  auto refused = problem(405, sentence);
+  refused.fields.emplace_back("Allow", allowed);
   return refused;
 }
 
@@ -416,11 +428,8 @@ std::optional<Response> WebSite::refusal(const Request& request) const {
   const auto host = name_of_host(request.host);
   if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end())
     return problem(421, "this host name is not one of web.hosts");
-  if (request.method != "GET" && request.method != "HEAD" && request.method != "POST") {
-    auto refused = problem(405, "the methods are GET, HEAD and POST");
-    refused.fields.emplace_back("Allow", "GET, HEAD, POST");
-    return refused;
-  }
+  if (request.method != "GET" && request.method != "HEAD" && request.method != "POST")
+    return wrong_method("the methods are GET, HEAD and POST", "GET, HEAD, POST");
   return std::nullopt;
 }
 
@@ -431,12 +440,13 @@ Response WebSite::public_page(const Request& request, const std::string& path) {
     return ready();
   if (path == "/metrics") {
     std::string trouble;
-    if (settings_.metrics_need_token && caller_of(request, trouble).role == Role::none)
-      return problem(401, trouble.empty() ? "a token is needed" : trouble);
-    return metrics(request);
+    const auto role = settings_.metrics_need_token ? caller_of(request, trouble).role : Role::read;
+    if (role == Role::none)
+      return no_token(trouble);
+    return role == Role::send ? problem(403, kSendsAlone) : metrics(request);
   }
   if (request.method == "POST")
-    return problem(405, "only the API takes POST");
+    return wrong_method("only the API takes POST", "GET, HEAD");
   if (const auto* asset = find_asset(path == "/" ? "/index.html" : path))
     return {200, asset->type, std::string(asset->bytes), {}};
   return problem(404, "there is no such page");
@@ -498,7 +508,7 @@ Response WebSite::api(const Request& request, const std::string& path, const Que
     return json_answer(std::move(out));
   }
   if (role == Role::send)
-    return problem(403, "this token may send, and nothing else");
+    return problem(403, kSendsAlone);
   if (request.method == "POST") {
     if (path.rfind(kChange, 0) != 0)
       return problem(404, "there is no such operation");
@@ -838,7 +848,7 @@ Response WebSite::enter(const Request& request) {
       return try_later(503, "the password cannot be judged now; see the log of postrider-web",
                        "30");
     case Logins::End::wrong: {
-      auto refused = problem(401, "this user with this password may not log in");
+      auto refused = not_known("this user with this password may not log in");
       refused.not_before = begun + Logins::kRefusal;
       return refused;
     }
@@ -856,11 +866,11 @@ Response WebSite::enter(const Request& request) {
 
 Response WebSite::leave(const Request& request) {
   if (request.method != "POST")
-    return problem(405, "a session is ended with POST");
+    return wrong_method("a session is ended with POST", "POST");
   if (auto refused = refusal_of_origin(request))
     return *std::move(refused);
   if (!logins_.leave(secrets_of(request), request.client))
-    return problem(401, "there is no such session");
+    return not_known("there is no such session");
   json::object out;
   out["ended"] = true;
   auto ended = json_answer(std::move(out));

@@ -533,7 +533,10 @@ TEST_CASE("site: a user's session has that user's role, until it is ended", "[we
   from_elsewhere.origin = "https://evil.test";
   CHECK(house.status(from_elsewhere) == 403);
   CHECK(house.status(house.as_user(House::get("/api/v1/session/end", ""))) == 405);
-  CHECK(house.status(house.as_user(end)) == 200);
+  const auto ended = house.house.answer(house.as_user(end));
+  CHECK(ended.status == 200);
+  CHECK(field(ended, "Set-Cookie") ==
+        "postrider-session=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
   CHECK(house.status(house.as_user(House::get("/api/v1/status", ""))) == 401);
 }
 
@@ -544,6 +547,7 @@ TEST_CASE("site: a refusal of a password waits, and what is no login is not judg
   CHECK(refused.status == 401);
   CHECK(refused.not_before == house.clock.steady() + Logins::kRefusal);
   CHECK(field(refused, "Set-Cookie").empty());
+  CHECK(field(refused, "WWW-Authenticate") == "Bearer realm=\"postrider\"");
   CHECK(house.house.answer(LoginHouse::login("ann", "right")).not_before == SteadyTime());
   CHECK(house.status(LoginHouse::login("ann", "broken")) == 503);
   for (const auto* body : {"", "{}", "[]", R"({"user":"ann"})", R"({"user":"ann","password":1})",
@@ -638,6 +642,112 @@ TEST_CASE("site: a listing ends at its limit and says so", "[web]") {
     INFO(wrong);
     CHECK(house.status(House::get(std::string("/api/v1/queue") + wrong)) == 400);
   }
+}
+
+TEST_CASE("site: each filter is asked for by its own name, in a listing, a count and a change",
+          "[web]") {
+  using daemon::FilterText;
+  const std::vector<std::pair<std::string, std::optional<std::string> FilterText::*>> filters = {
+      {"from", &FilterText::from},     {"to", &FilterText::to},
+      {"domain", &FilterText::domain}, {"site", &FilterText::site},
+      {"status", &FilterText::status}, {"reply", &FilterText::reply},
+      {"older", &FilterText::older},   {"larger", &FilterText::larger}};
+  House house;
+  house.port.lines = {R"({"changed":{"messages":1,"recipients":2}})"};
+  const auto is_asked = [&](const Request& request,
+                            std::optional<std::string> FilterText::*wanted) {
+    house.port.asked.clear();
+    CHECK(house.status(request) == 200);
+    REQUIRE(house.port.asked.size() == 1);
+    const auto& filter = house.port.asked.back().filter;
+    CHECK(filter.ids.empty());
+    for (const auto& [name, member] : filters)
+      CHECK(filter.*member ==
+            (member == wanted ? std::optional<std::string>("x y") : std::optional<std::string>()));
+  };
+  for (const auto& [name, member] : filters) {
+    INFO(name);
+    is_asked(House::get("/api/v1/queue?limit=9&" + name + "=x+y"), member);
+    is_asked(House::get("/api/v1/queue/count?" + name + "=x%20y"), member);
+    is_asked(House::post("hold", "{\"" + name + R"(":"x y"})"), member);
+  }
+}
+
+TEST_CASE("site: a dry run is one with each verb, and nothing else is", "[web]") {
+  House house;
+  house.port.lines = {R"({"changed":{"messages":1,"recipients":2}})"};
+  for (const char* verb : {"hold", "release", "retry", "remove", "bounce"})
+    for (const bool dry_run : {true, false})
+      for (const bool all : {true, false}) {
+        INFO(verb << " " << dry_run << " " << all);
+        const std::string flags = std::string(R"(,"dry_run":)") + (dry_run ? "true" : "false") +
+                                  R"(,"all":)" + (all ? "true" : "false");
+        CHECK(house.status(House::post(verb, R"({"domain":"a.test")" + flags + "}")) == 200);
+        const auto& asked = house.port.asked.back();
+        CHECK(asked.verb == verb);
+        CHECK(asked.dry_run == dry_run);
+        CHECK(asked.all == all);
+      }
+}
+
+TEST_CASE("site: a query has at most 32 parameters", "[web]") {
+  House house;
+  std::string query = "/healthz?a=1";
+  for (int i = 1; i < 32; ++i)
+    query += "&a=1";
+  CHECK(house.status(House::get(query)) == 200);
+  CHECK(house.status(House::get(query + "&a=1")) == 400);
+}
+
+// RFC 9110 sections 11.6.1 and 10.2.1.
+TEST_CASE("site: who is refused is told what is needed, or may be done", "[web]") {
+  House house;
+  const auto told = [&](Request request, const char* method, unsigned status) {
+    request.method = method;
+    const auto answer = house.site.answer(request);
+    INFO(method << " " << request.target);
+    CHECK(answer.status == status);
+    return field(answer, status == 401 ? "WWW-Authenticate" : "Allow");
+  };
+  CHECK(told(House::get("/healthz"), "DELETE", 405) == "GET, HEAD, POST");
+  CHECK(told(House::get("/"), "POST", 405) == "GET, HEAD");
+  CHECK(told(House::get("/api/v1/session/end"), "GET", 405) == "POST");
+  const std::string bearer = "Bearer realm=\"postrider\"";
+  CHECK(told(House::get("/api/v1/queue", ""), "GET", 401) == bearer);
+  CHECK(told(House::get("/api/v1/queue", "wrong"), "GET", 401) == bearer);
+  auto end = House::post("", "{}", "");
+  end.target = "/api/v1/session/end";
+  CHECK(told(end, "POST", 401) == bearer);
+}
+
+TEST_CASE("site: metrics may need a token, one that reads", "[web]") {
+  House house;
+  auto settings = House::settings();
+  settings.metrics_need_token = true;
+  house.port.lines = {kStatus};
+  WebSite site(std::move(settings), house.port, house.clock, house.log);
+  for (const auto& [token, wanted] : std::vector<std::pair<std::string, unsigned>>{
+           {"", 401}, {"wrong", 401}, {"sender", 403}, {"reader", 200}, {"changer", 200}}) {
+    INFO(token);
+    const auto answer = site.answer(House::get("/metrics", token));
+    CHECK(answer.status == wanted);
+    CHECK((answer.body.find("postrider_up") != std::string::npos) == (wanted == 200));
+    CHECK(field(answer, "WWW-Authenticate").empty() == (wanted != 401));
+  }
+  CHECK(site.answer(House::get("/healthz", "")).status == 200);
+}
+
+TEST_CASE("site: what a daemon that went down said before is said no more", "[web]") {
+  House house;
+  house.port.lines = {kStatus};
+  CHECK(house.status(House::get("/readyz", "")) == 200);
+  CHECK(house.status(House::get("/api/v1/status")) == 200);
+  house.clock.advance(std::chrono::seconds(1));
+  house.port.is_down = true;
+  CHECK(house.status(House::get("/readyz", "")) == 503);
+  CHECK(house.status(House::get("/api/v1/status")) == 503);
+  CHECK(house.site.answer(House::get("/metrics", "")).body.find("postrider_up 0\n") !=
+        std::string::npos);
 }
 
 TEST_CASE("site: a message is shown with its header, without what a terminal or page would obey",
