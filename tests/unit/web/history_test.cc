@@ -124,3 +124,28 @@ TEST_CASE("site history: an answer of other types adds nothing", "[web]") {
   CHECK(numbers(parsed(history.json_since(0)).at("sites").as_array()[0].at("limit")) ==
         std::vector<double>{0});
 }
+
+TEST_CASE("history: each column is of its own figure", "[web]") {
+  History history;
+  const auto add = [&](std::int64_t now, int times) {
+    const auto figure = [&](const char* name, int value) {
+      return std::string("\"") + name + "\":" + std::to_string(value * times);
+    };
+    history.add(parsed(
+        R"({"now":)" + std::to_string(now) + R"(,"queue":{)" + figure("messages", 1) + "," +
+        figure("deferred", 2) + "," + figure("active", 3) + "," + figure("held", 100) +
+        R"(},"since_start":{)" + figure("accepted", 4) + "," + figure("delivered", 5) + "," +
+        figure("bounced", 6) + "," + figure("deferrals", 7) + "," + figure("untried", 100) + "}}"));
+  };
+  add(10, 1);
+  add(20, 3);
+  const auto past = parsed(history.json_since(0));
+  CHECK(numbers(past.at("time")) == std::vector<double>{10, 20});
+  CHECK(numbers(past.at("queue")) == std::vector<double>{1, 3});
+  CHECK(numbers(past.at("deferred")) == std::vector<double>{2, 6});
+  CHECK(numbers(past.at("active")) == std::vector<double>{3, 9});
+  CHECK(numbers(past.at("accepted")) == std::vector<double>{0, 8});
+  CHECK(numbers(past.at("delivered")) == std::vector<double>{0, 10});
+  CHECK(numbers(past.at("bounced")) == std::vector<double>{0, 12});
+  CHECK(numbers(past.at("deferrals")) == std::vector<double>{0, 14});
+}

@@ -108,6 +108,11 @@ TEST_CASE("logins: guesses of an address and of an account end, whether it exist
     CHECK(judged == 10);
     CHECK(logins.enter("ann", "right", "192.0.2.1").end == Logins::End::too_many);
     CHECK(logins.enter("ann", "right", "192.0.2.2").end == Logins::End::opened);
+    judged = 0;
+    clock.advance(std::chrono::minutes(30));  // half of them are given back
+    for (int i = 0; i < 30; ++i)
+      logins.enter("user" + std::to_string(i), "x", "192.0.2.1");
+    CHECK(judged == 5);
     clock.advance(std::chrono::hours(1));
     CHECK(logins.enter("ann", "right", "192.0.2.1").end == Logins::End::opened);
   }

@@ -280,3 +280,120 @@ TEST_CASE("metrics: what /proc says of a process, whatever its name", "[web]") {
   CHECK_FALSE(parse_process_stat(text, 0, 4096));
   CHECK_FALSE(process_use(-5));
 }
+
+TEST_CASE("metrics: each figure has the name that is its own", "[web]") {
+  // Of an object: its member, and the metric with its labels.
+  struct Named {
+    const char *object, *member, *metric;
+  };
+  const Named all[] = {
+      {"", "sessions", "postrider_smtp_sessions"},
+      {"", "sessions_so_far", "postrider_smtp_connections_total"},
+      {"", "messages_received", "postrider_smtp_messages_received_total"},
+      {"", "rejected", "postrider_smtp_rejections_total"},
+      {"", "turned_away", "postrider_smtp_connections_turned_away_total"},
+      {"", "connections", "postrider_delivery_connections"},
+      {"", "connections_idle", "postrider_delivery_connections_idle"},
+      {"", "delivered", "postrider_delivery_recipients_delivered_total"},
+      {"", "deferred", "postrider_delivery_recipients_deferred_total"},
+      {"", "bounced", "postrider_delivery_recipients_bounced_total"},
+      {"", "sites", "postrider_sites"},
+      {"", "started", "postrider_start_time_seconds"},
+      {"", "sites_in_trouble_count", "postrider_sites_in_trouble"},
+      {"", "authentication_checked", "postrider_authentication_messages_total"},
+      {"", "authentication_spf_passed", "postrider_authentication_spf_passed_total"},
+      {"", "authentication_dkim_passed", "postrider_authentication_dkim_passed_total"},
+      {"", "authentication_dmarc_passed", "postrider_authentication_dmarc_passed_total"},
+      {"", "authentication_dmarc_failed", "postrider_authentication_dmarc_failed_total"},
+      {"", "authentication_dns_trouble", "postrider_authentication_dns_trouble_total"},
+      {"dns", "lookups", "postrider_dns_lookups_total"},
+      {"dns", "from_memory", "postrider_dns_lookups_from_memory_total"},
+      {"dns", "queries", "postrider_dns_queries_total"},
+      {"dns", "timeouts", "postrider_dns_timeouts_total"},
+      {"dns", "over_tcp", "postrider_dns_queries_over_tcp_total"},
+      {"dns", "failures", "postrider_dns_lookups_failed_total"},
+      {"database_log", "bytes", "postrider_queue_log_bytes"},
+      {"database_log", "pages", "postrider_queue_log_pages"},
+      {"database_log", "pages_written", "postrider_queue_log_pages_written_total"},
+      {"database_log", "checkpoints_unfinished",
+       "postrider_queue_log_checkpoints_unfinished_total"},
+      {"queue", "messages", "postrider_queue_messages"},
+      {"queue", "recipients", "postrider_queue_recipients"},
+      {"queue", "bytes", "postrider_queue_bytes"},
+      {"queue", "active", "postrider_queue_messages_by_state{state=\"active\"}"},
+      {"queue", "queued", "postrider_queue_messages_by_state{state=\"queued\"}"},
+      {"queue", "deferred", "postrider_queue_messages_by_state{state=\"deferred\"}"},
+      {"queue", "held", "postrider_queue_messages_by_state{state=\"held\"}"},
+      {"queue", "quarantined", "postrider_queue_messages_by_state{state=\"quarantined\"}"},
+      {"since_start", "accepted", "postrider_queue_messages_accepted_total"},
+      {"since_start", "delivered", "postrider_queue_recipients_delivered_total"},
+      {"since_start", "bounced", "postrider_queue_recipients_bounced_total"},
+      {"since_start", "removed", "postrider_queue_recipients_removed_total"},
+      {"since_start", "deferrals", "postrider_queue_deferrals_total"},
+      {"since_start", "untried", "postrider_queue_recipients_untried_total"},
+      {"since_start", "commits", "postrider_queue_commits_total"},
+      {"drop_folder", "waiting", "postrider_drop_folder_messages{state=\"waiting\"}"},
+      {"drop_folder", "refused", "postrider_drop_folder_messages{state=\"refused\"}"},
+      {"rejected_with", "550", "postrider_smtp_rejections_by_code_total{code=\"550\"}"},
+      {"rejected_about", "policy", "postrider_smtp_rejections_by_reason_total{reason=\"policy\"}"},
+      {"delivered_by_tls", "none", "postrider_delivery_recipients_by_tls_total{version=\"none\"}"},
+      {"sites_by_state", "open", "postrider_sites_by_state{state=\"open\"}"},
+      {"tls_handshakes", "failed", "postrider_smtp_tls_handshakes_total{version=\"failed\"}"},
+      {"deferred_by_class", "rate", "postrider_delivery_deferrals_by_class_total{class=\"rate\"}"},
+      {"events_behind", "shop", "postrider_events_behind{sink=\"shop\"}"},
+  };
+  json::object object{{"running", true}};
+  int value = 1000;
+  for (const auto& one : all) {
+    auto& place = *one.object == '\0'              ? object
+                  : object[one.object].is_object() ? object[one.object].as_object()
+                                                   : object[one.object].emplace_object();
+    place[one.member] = ++value;
+  }
+  // Of the histograms the sum is the figure, and of the ages each.
+  const std::pair<const char*, const char*> histograms[] = {
+      {"accept_seconds", "postrider_accept_seconds"},
+      {"commit_seconds", "postrider_queue_commit_seconds"},
+      {"checkpoint_seconds", "postrider_queue_log_checkpoint_seconds"},
+      {"commit_changes", "postrider_queue_commit_changes"},
+      {"first_attempt_seconds", "postrider_delivery_first_attempt_seconds"},
+      {"delivery_seconds", "postrider_delivery_seconds"}};
+  auto& of_status = object["histograms"].emplace_object();
+  int sum = 0;
+  for (const auto& [member, metric] : histograms)
+    of_status[member] = {{"bounds", {1}}, {"counts", {2, 3}}, {"sum", ++sum}};
+  const char* const ages[] = {"0-5m",    "5-10m",    "10-20m",   "20-40m",    "40-80m",
+                              "80-160m", "160-320m", "320-640m", "640-1280m", "1280m-"};
+  auto& of_queue = object["queue"].as_object();
+  auto& counts = of_queue["ages"].emplace_array();
+  for (std::size_t i = 0; i < std::size(ages); ++i)
+    counts.emplace_back(i + 1);
+  const auto page = metrics_of(&object, std::nullopt, MetricsFormat::prometheus);
+  value = 1000;
+  for (const auto& one : all) {
+    INFO(one.metric);
+    CHECK(value_of(page, one.metric) == std::to_string(++value));
+  }
+  sum = 0;
+  for (const auto& [member, metric] : histograms) {
+    INFO(metric);
+    CHECK(value_of(page, std::string(metric) + "_sum") == std::to_string(++sum));
+  }
+  for (std::size_t i = 0; i < std::size(ages); ++i)
+    CHECK(value_of(page, std::string("postrider_queue_messages_by_age{age=\"") + ages[i] + "\"}") ==
+          std::to_string(i + 1));
+}
+
+TEST_CASE("metrics: what somebody is to look at", "[web]") {
+  const auto of = [](const char* text, const std::string& name) {
+    const auto object = json::parse(text).as_object();
+    return value_of(metrics_of(&object, std::nullopt, MetricsFormat::prometheus), name);
+  };
+  CHECK(of("{}", "postrider_configuration_refused") == "0");
+  CHECK(of(R"({"config_refused":"line 3"})", "postrider_configuration_refused") == "1");
+  CHECK(of(R"({"alarms":["a","b"]})", "postrider_alarms") == "2");
+  CHECK(of(R"({"users_at_their_limit":["a","b","c"]})", "postrider_users_at_their_limit") == "3");
+  CHECK(of(R"({"now":1000,"queue":{"oldest":990}})", "postrider_queue_oldest_age_seconds") == "10");
+  CHECK(of(R"({"now":1000,"queue":{"oldest":1010}})", "postrider_queue_oldest_age_seconds") == "0");
+  CHECK(of(R"({"now":1000,"queue":{"oldest":0}})", "postrider_queue_oldest_age_seconds") == "0");
+}

@@ -69,3 +69,31 @@ TEST_CASE("a password goes to the socket of root or of ones own, and to no other
     CHECK(::recv(asker.get(), room, sizeof room, 0) == 0);
   }
 }
+
+TEST_CASE("what PAM says is a role, or that it said none") {
+  const TemporaryFolder folder;
+  const auto path = folder.path() + "/web-login";
+  const auto door = listener_at(path);
+  const auto said = [&](const std::string& answer) {
+    std::thread helper([&] {
+      const FileDescriptor asker(::accept4(door.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      char room[256];
+      (void)::recv(asker.get(), room, sizeof room, 0);
+      if (!answer.empty())
+        (void)::send(asker.get(), answer.data(), answer.size(), MSG_NOSIGNAL);
+    });
+    auto role = ask_pam(path, "ann", "secret", "192.0.2.1");
+    helper.join();
+    return role;
+  };
+  CHECK((said("r").value() == Role::read));
+  CHECK((said("c").value() == Role::change));
+  CHECK((said("n").value() == Role::none));
+  for (const char* trouble : {"t", "x", "C", "", "\n"}) {
+    INFO(trouble);
+    CHECK_FALSE(said(trouble).has_value());
+  }
+  CHECK_FALSE(ask_pam(folder.path() + "/none", "ann", "secret", "").has_value());
+  CHECK_FALSE(ask_pam(folder.path() + std::string(200, 'x'), "ann", "secret", "").has_value());
+  CHECK_FALSE(ask_pam(path, "ann", std::string(5000, 'x'), "").has_value());
+}
