@@ -2,6 +2,84 @@
 // SHOTS: a folder for pictures of every view. VIEWS: other views, as JSON: [["#/", selector, text in lower case], ...].
 const { chromium } = require("playwright-core");
 
+// Each filter of the address goes to the listing, to the count, and to what a verb is asked about; without one, all is said.
+async function filtered(page) {
+  const problems = [], names = ["from", "to", "domain", "site", "reply", "older", "larger", "status"];
+  let asked = [];
+  await page.route("**/api/v1/queue**", async (route) => {
+    const request = route.request();
+    asked.push([new URL(request.url()), request.postDataJSON()]);
+    await route.fulfill({ json: { messages: request.url().includes("?limit") || request.url().includes("&limit") ? [] : 2, recipients: 3, more: false } });
+  });
+  for (const name of [...names, ""]) {
+    asked = [];
+    const value = name === "status" ? "held" : "2";
+    const answered = [/\/queue\?/, /\/queue\/count/].map((url) => page.waitForResponse(url));
+    await page.evaluate((to) => { location.hash = to; }, name ? `#/queue?${name}=${value}` : "#/queue");
+    await Promise.all(answered);
+    await page.waitForSelector("main:not([aria-busy]) .verbs");
+    const offered = await page.textContent(".verbs[aria-label=Changes]");
+    if (!offered.startsWith(name ? "These:" : "Everything:")) problems.push(`filter ${name}: ${offered}`);
+    const queries = asked.map(([url]) => names.filter((one) => url.searchParams.get(one)).map((one) => `${one}=${url.searchParams.get(one)}`).join());
+    if (queries.length !== 2 || queries.some((one) => one !== (name ? `${name}=${value}` : ""))) problems.push(`filter ${name}: asked ${queries}`);
+    asked = [];
+    await page.locator(".verbs button", { hasText: /^bounce$/ }).click();
+    await page.waitForFunction(() => document.activeElement.textContent.startsWith("bounce: "));
+    const wanted = JSON.stringify({ ...(name ? { [name]: value } : { all: true }), dry_run: true });
+    if (asked.length !== 1 || !asked[0][0].pathname.endsWith("/queue/bounce") || JSON.stringify(asked[0][1]) !== wanted)
+      problems.push(`filter ${name}: a dry run of ${JSON.stringify(asked)}`);
+  }
+  await page.unroute("**/api/v1/queue**");
+  return problems;
+}
+
+// A message's own page changes that message.
+async function changedOne(page, id) {
+  const asked = [];
+  await page.route("**/api/v1/queue/**", async (route) => {
+    asked.push(route.request().postDataJSON());
+    await route.fulfill({ json: { messages: 1, recipients: 1 } });
+  });
+  await page.evaluate((to) => { location.hash = to; }, `#/message?id=${id}`);
+  await page.waitForFunction(() => document.querySelector("main:not([aria-busy])")?.textContent.includes("What became of it"));
+  await page.locator(".verbs button", { hasText: /^remove$/ }).click();
+  await page.waitForFunction(() => document.activeElement.textContent.startsWith("remove: "));
+  await page.keyboard.press("Enter");
+  await page.waitForSelector(".verbs [role=status]");
+  await page.unroute("**/api/v1/queue/**");
+  const wanted = [{ id: [id], dry_run: true }, { id: [id] }];
+  return JSON.stringify(asked) === JSON.stringify(wanted) ? [] : [`one message: asked ${JSON.stringify(asked)}`];
+}
+
+// Each curve and each tile has its own figure.
+async function drawn(page) {
+  const figures = { queue: 11, deferred: 12, active: 13, accepted: 14, delivered: 15, bounced: 16, deferrals: 17 };
+  await page.route("**/api/v1/history?*", (route) => route.fulfill({ json: {
+    time: [1000, 2000], by_class: { busy: [0, 18], rate: [0, 19] },
+    ...Object.fromEntries(Object.entries(figures).map(([name, value]) => [name, [0, value]])) } }));
+  await page.route("**/api/v1/status", (route) => route.fulfill({ json: {
+    running: true, admission: "open", hostname: "mx.example", now: 100000, alarms: ["one", "two"], connections: 31, sessions: 32,
+    queue: { messages: 33, recipients: 34, deferred: 35, held: 36, bytes: 37000, oldest: 100000 - 2 * 3600 - 60 },
+    since_start: { accepted: 38, delivered: 39, bounced: 40 }, sites_in_trouble: [{}, {}, {}] } }));
+  await page.evaluate(() => { location.hash = "#/"; });
+  await page.waitForFunction(() => document.querySelector("main:not([aria-busy]) .tiles")?.textContent.includes("33messages"));
+  const seen = await page.evaluate(() => ({
+    plots: [...document.querySelectorAll(".plot svg")].map((one) => one.getAttribute("aria-label")),
+    tiles: [...document.querySelectorAll(".tile")].map((one) => [...one.children].map((part) => part.textContent).join(" ")),
+    alarms: [...document.querySelectorAll(".alarm")].map((one) => one.textContent) }));
+  await page.unroute("**/api/v1/history?*");
+  await page.unroute("**/api/v1/status");
+  const wanted = {
+    plots: ["Messages in the queue: all 11, deferred 12",
+      "Accepted, and what came of recipients: accepted 14, delivered 15, deferred 17, bounced 16", "Deferrals by class: rate 19, busy 18"],
+    tiles: ["33 messages in the queue", "34 recipients that wait", "35 deferred", "36 held", "2 h oldest message", "37.0 kB in the queue",
+      "31 connections to next hops", "32 SMTP sessions", "38 accepted since the start", "39 delivered since the start",
+      "40 bounced since the start", "3 sites in trouble"],
+    alarms: ["one", "two"] };
+  return Object.keys(wanted).filter((name) => JSON.stringify(seen[name]) !== JSON.stringify(wanted[name]))
+    .map((name) => `${name}: ${JSON.stringify(seen[name])}`);
+}
+
 (async () => {
   const [path, base, token, id, gone] = process.argv.slice(2);
   const browser = await chromium.launch({ executablePath: path, args: ["--no-sandbox"] });
@@ -64,8 +142,12 @@ const { chromium } = require("playwright-core");
         await page.locator(".verbs button", { hasText: /^hold$/ }).focus();
         await page.keyboard.press("Enter");
         await page.waitForFunction(() => document.activeElement.textContent.startsWith("hold: "));
+        const held = await page.evaluate(async () => (await fetch("/api/v1/queue/count?status=held", {
+          headers: { Authorization: `Bearer ${sessionStorage.getItem("postrider-token")}` } })).json());
+        if (held.messages !== 0) problems.push(`a dry run has held ${held.messages} messages`);
         await page.keyboard.press("Enter");
         await page.waitForFunction(() => document.querySelector("main").textContent.includes("held"));
+        problems.push(...await filtered(page), ...await changedOne(page, id), ...await drawn(page));
       }
       await context.close();
     }
