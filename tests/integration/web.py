@@ -954,6 +954,78 @@ class Files(WithWeb):
             self.assertEqual(done.returncode, 0, done.stdout)
 
 
+    def stub(self, text, code=0):
+        """Stands for `postrider`, whose figures are these."""
+        folder = self.own_folder("stub")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "figures").write_text(text)
+        (folder / "postrider").write_text(f'#!/bin/sh\n[ "$*" = "status --prometheus" ] || exit 64\ncat {folder}/figures\nexit {code}\n')
+        (folder / "postrider").chmod(0o755)
+        return folder
+
+    def test_the_check_for_nagios_looks_at_each_figure(self):
+        well = {"up": 1, "accepts_mail": 1, "queue_messages": 5, "queue_oldest_age_seconds": 60, "alarms": 0,
+                "configuration_refused": 0, "queue_recipients_delivered_total": 77}
+        for changed, options, code, words in (
+                ({}, [], 0, "OK: 5 messages wait|messages=5;1000;10000 oldest=60s;14400 delivered=77c"),
+                ({"up": 0}, [], 2, "CRITICAL: the daemon does not run|"), ({"accepts_mail": 0}, [], 2, "CRITICAL: mail is not accepted|"),
+                ({"queue_messages": 999}, [], 0, "OK: 999 messages wait|"), ({"queue_messages": 1000}, [], 1, "WARNING: 1000 messages wait|"),
+                ({"queue_messages": 9999}, [], 1, "WARNING: 9999"), ({"queue_messages": 10000}, [], 2, "CRITICAL: 10000"),
+                ({"queue_oldest_age_seconds": 14399}, [], 0, "OK: 5"),
+                ({"queue_oldest_age_seconds": 14400}, [], 1, "WARNING: the oldest message is 14400 s old|"),
+                ({}, ["-a", "60"], 1, "WARNING: the oldest message is 60 s old|"), ({}, ["-a", "61"], 0, "OK: 5"),
+                ({"alarms": 2}, [], 1, "WARNING: 2 alarms|"), ({"configuration_refused": 1}, [], 1, "WARNING: the configuration was refused|"),
+                ({"alarms": 1, "queue_messages": 6}, ["-w", "2", "-c", "6"], 2, "CRITICAL: 6 messages wait, 1 alarms|messages=6;2;6 ")):
+            folder = self.stub("# HELP x\n" + "".join(f"postrider_{name} {value}\n" for name, value in {**well, **changed}.items()))
+            done = subprocess.run([ETC / "check_postrider", *options], env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+                                  text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            self.assertEqual((done.returncode, done.stdout[:len("POSTRIDER " + words)]), (code, "POSTRIDER " + words))
+
+    @unittest.skipUnless(shutil.which("promtool"), "needs promtool")
+    def test_each_alert_is_raised_by_its_figure_at_its_limit_and_not_below(self):
+        """By promtool: a series in each minute, and what is raised behind the time that a rule waits."""
+        up = {"up": "1", "accepts_mail": "1"}
+        cases = (
+            ("PostriderDown", {"up": "0"}, up, 2), ("PostriderDown", {}, up, 2), ("PostriderAcceptsNoMail", {**up, "accepts_mail": "0"}, up, 2),
+            ("PostriderAlarm", {**up, "alarms": "1"}, {**up, "alarms": "0"}, 5),
+            ("PostriderConfigurationRefused", {**up, "configuration_refused": "1"}, {**up, "configuration_refused": "0"}, 1),
+            ("PostriderOldMail", {**up, "queue_oldest_age_seconds": "14401"}, {**up, "queue_oldest_age_seconds": "14400"}, 15),
+            ("PostriderQueueGrows", {**up, "queue_messages": "1001+1"}, {**up, "queue_messages": "1001+0"}, 40),
+            ("PostriderQueueGrows", {**up, "queue_messages": "1001+1"}, {**up, "queue_messages": "800+1"}, 40),
+            ("PostriderBouncesMuch", {**up, "queue_recipients_bounced_total": "0+12", "queue_recipients_delivered_total": "0+100"},
+             {**up, "queue_recipients_bounced_total": "0+12", "queue_recipients_delivered_total": "0+120"}, 45),
+            ("PostriderQuarantine", {**up, 'queue_messages_by_state{state="quarantined"}': "1"},
+             {**up, 'queue_messages_by_state{state="quarantined"}': "0", 'queue_messages_by_state{state="held"}': "5"}, 0))
+        self.assertEqual({case[0] for case in cases}, set(re.findall(r"alert: (\w+)", (ETC / "alerts.yml").read_text())))
+        for name, bad, good, minutes in cases:
+            for series, is_raised in ((bad, True), (good, False)):
+                values = [{"series": f"postrider_{metric}", "values": value + "x60" if "+" in value else f"{value}+0x60"}
+                          for metric, value in series.items()]
+                expression = f"count(ALERTS{{alertname=\"{name}\",alertstate=\"firing\"}}) or vector(0)"
+                test = {"rule_files": [str(ETC / "alerts.yml")], "evaluation_interval": "1m", "tests": [{
+                    "interval": "1m", "input_series": values or [{"series": "none", "values": "1+0x60"}], "promql_expr_test": [
+                        {"expr": expression, "eval_time": f"{minutes + 2 if is_raised else 50}m",
+                         "exp_samples": [{"labels": "{}", "value": int(is_raised)}]}]}]}
+                path = self.own_folder("rules").with_suffix(".json")
+                path.write_text(json.dumps(test))
+                done = self.run_tool("promtool", "test", "rules", path)
+                self.assertEqual(done.returncode, 0, f"{name}, {series}: {done.stdout}")
+
+
+class Configured(WithWeb):
+    def test_names_of_hosts_and_whether_metrics_need_a_token_come_from_the_configuration(self):
+        self.assertEqual(self.web.get("/metrics")[0], 200)
+        self.assertEqual(self.web.get("/healthz", Host="mail.proxy.example")[0], 421)
+        self.web.stop()
+        self.web = self.using(Web(self.server, hosts=["Mail.Proxy.example"], metrics_need_token=True))
+        self.assertEqual([self.web.get("/metrics", token)[0] for token in (None, "wrong", "send", "read", "change")],
+                         [401, 401, 403, 200, 200])
+        for host, code in (("mail.proxy.EXAMPLE", 200), ("mail.proxy.example:443", 200), ("proxy.example", 421), ("localhost", 200)):
+            self.assertEqual(self.web.get("/healthz", Host=host)[0], code, host)
+        self.assertEqual(self.web.post("hold", {"all": True, "dry_run": True}, Origin="https://mail.proxy.example")[0], 200)
+        self.assertEqual(self.web.post("hold", {"all": True, "dry_run": True}, Origin="https://proxy.example")[0], 403)
+
+
 class WithoutOne(scenario.Scenario):
     def test_it_says_what_is_missing(self):
         server = self.daemon(start=False)
