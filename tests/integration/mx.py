@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """MX delivery through a real name server (Knot): preference, fallback, implicit and null MX, and
 which answers of DNS mean "later" and which "never"."""
+import json
 import os
 
 import dns.rcode
@@ -282,6 +283,16 @@ class ByMx(scenario.Scenario):
             self.server.write_config(dns={"servers": [silent.server]})
             self.server.start()
             self.deferred("ordered.example")
+
+    def test_what_a_name_server_refuses_to_answer_is_counted_as_failed_and_not_as_late(self):
+        with nameserver.FakeServer(lambda name, kind, data: dns.rcode.SERVFAIL) as broken:
+            self.server.write_config(dns={"servers": [broken.server]})
+            self.server.start()
+            self.deferred("any.example")
+            figures = json.loads(self.server.postrider("status", "--json"))["dns"]
+            self.assertGreater(figures["failures"], 0)
+            self.assertEqual(figures["timeouts"], 0)
+            self.assertGreaterEqual(figures["queries"], len(set(broken.questions)))
 
     def test_SERVFAIL_for_the_addresses_of_a_host_tries_the_next_and_never_the_domain(self):
         """attacks.md D09"""

@@ -337,6 +337,19 @@ class Handshakes(Tls):
                 self.assertEqual(client.certificate(), pair.fingerprint)
                 self.assertEqual(client.socket.cipher()[0], cipher)
 
+    def test_handshakes_are_counted_by_their_version(self):
+        def counted():
+            return json.loads(self.server.postrider("status", "--json"))["tls_handshakes"]
+        before = counted()
+        for version, times in ((ssl.TLSVersion.TLSv1_2, 1), (ssl.TLSVersion.TLSv1_3, 2)):
+            for _ in range(times):
+                with Client(self.server.port, with_context=context(minimum=version, maximum=version)) as client:
+                    client.start_tls()
+        with socket.create_connection(("127.0.0.1", self.secure_port), timeout=wait.DEADLINE) as plain:
+            plain.sendall(b"EHLO x\r\n")  # is no handshake
+        wanted = {"TLSv1.2": 1, "TLSv1.3": 2, "failed": 1, "older": 0}
+        wait.until(lambda: {name: count - before[name] for name, count in counted().items()} == wanted, lambda: str(counted()))
+
     def test_sessions_are_resumed_and_each_ticket_is_a_new_one(self):
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             with self.subTest(version=version.name):
