@@ -3,6 +3,7 @@
 #include "doors.h"
 
 #include "base/base64.h"
+#include "daemon/control/control_json.h"
 
 #include <boost/json/array.hpp>
 #include <boost/json/serialize.hpp>
@@ -423,6 +424,25 @@ TEST_CASE("status tells the queue's totals and what composition knows", "[daemon
   CHECK(status.at("queue").at("queued").to_number<int>() == 1);
   CHECK(status.at("admission").as_string() == "open");
   CHECK(status.contains("listeners"));
+}
+
+TEST_CASE("totals are said each under its own name", "[daemon][unit]") {
+  queue::Totals totals;
+  std::uint64_t next = 10;
+  for (auto* each : {&totals.messages, &totals.recipients, &totals.bytes, &totals.active,
+                     &totals.queued, &totals.deferred, &totals.held, &totals.quarantined})
+    *each = ++next;
+  totals.oldest = TimePoint(std::chrono::seconds(77));
+  totals.ages.back() = 99;
+  const auto said = to_json(totals);
+  next = 10;
+  for (const char* name :
+       {"messages", "recipients", "bytes", "active", "queued", "deferred", "held", "quarantined"}) {
+    INFO(name);
+    CHECK(said.at(name).to_number<std::uint64_t>() == ++next);
+  }
+  CHECK(said.at("oldest").to_number<int>() == 77);
+  CHECK(said.at("ages").as_array().back().to_number<int>() == 99);
 }
 
 TEST_CASE("a recipient is never said to be further than its message", "[daemon][unit]") {

@@ -149,3 +149,14 @@ TEST_CASE("history: each column is of its own figure", "[web]") {
   CHECK(numbers(past.at("bounced")) == std::vector<double>{0, 12});
   CHECK(numbers(past.at("deferrals")) == std::vector<double>{0, 14});
 }
+
+TEST_CASE("history: what is older than a day is forgotten", "[web]") {
+  History history;
+  const auto most = static_cast<std::int64_t>(History::kMost);
+  for (std::int64_t i = 1; i <= most + 1000; ++i)
+    history.add(parsed(R"({"now":)" + std::to_string(i * History::kPace) + "}"));
+  const auto times = numbers(parsed(history.json_since(0)).at("time"));
+  CHECK(times.size() <= History::kMostPoints);
+  CHECK(times.back() == static_cast<double>((most + 1000) * History::kPace));
+  CHECK(times.front() > static_cast<double>(1000 * History::kPace));
+}

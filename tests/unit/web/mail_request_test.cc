@@ -107,6 +107,16 @@ TEST_CASE("all that a request may have is what another program reads", "[mail_re
     CHECK(line.size() < 100);
     CHECK(line.find('\r') >= line.size() - std::min<std::size_t>(line.size(), 1));
   }
+  const auto times = [&](const std::string& text) {
+    std::size_t count = 0;
+    for (auto at = request->content.find(text); at != std::string::npos;
+         at = request->content.find(text, at + 1))
+      ++count;
+    return count;
+  };
+  CHECK(times("\r\nContent-Disposition: inline\r\nContent-ID: <logo@x>\r\n") == 1);
+  CHECK(times("\r\nContent-Disposition: attachment;\r\n filename") == 2);
+  CHECK(times("\r\nContent-Disposition: ") == 3);
   const auto said = parsed(request->content);
   INFO(said << request->content);
   CHECK(said.find("defect") == std::string::npos);
@@ -153,9 +163,28 @@ TEST_CASE("no member smuggles a line into the header", "[mail_request]") {
       CHECK(problem(object).find("control character") != std::string::npos);
     }
   }
-  for (const auto* name :
-       {"From", "bcc", "DATE", "Content-Type", "mime-version", "Received", "DKIM-Signature",
-        "Resent-To", "ARC-Seal", "Return-Path", "a b", "a:", "", "ü"}) {
+  for (const auto* name : {"From",
+                           "Sender",
+                           "reply-to",
+                           "To",
+                           "CC",
+                           "bcc",
+                           "Subject",
+                           "DATE",
+                           "Content-Type",
+                           "mime-version",
+                           "Received",
+                           "Return-Path",
+                           "Delivered-To",
+                           "DKIM-Signature",
+                           "Received-SPF",
+                           "Authentication-Results",
+                           "Resent-To",
+                           "ARC-Seal",
+                           "a b",
+                           "a:",
+                           "",
+                           "ü"}) {
     auto object = order();
     object["headers"] = json::object{{name, "x"}};
     INFO(name);
@@ -203,11 +232,32 @@ TEST_CASE("a mail request has limits, and a bomb is refused before it is built",
   auto object = order();
   object["to"] = json::array(1001, "a@example.net");
   CHECK(read(object).error().code() == Errc::too_long);
+  object["to"] = json::array(1000, "a@example.net");
+  CHECK(read(object).has_value());
+  object["cc"] = "b@example.net";
+  CHECK(read(object).error().code() == Errc::too_long);
   object = order();
   object["attachments"] = json::array(101, json::object{{"content", ""}});
   CHECK(read(object).error().code() == Errc::too_long);
+  object["attachments"] = json::array(100, json::object{{"content", ""}});
+  CHECK(read(object).has_value());
   object = order();
   object["tag"] = std::string(101, 'x');
+  CHECK(read(object).error().code() == Errc::too_long);
+  object["tag"] = std::string(100, 'x');
+  CHECK(read(object).has_value());
+  json::object fields;
+  for (std::size_t i = 0; i < kMostRequestFields; ++i)
+    fields["X-" + std::to_string(i)] = "x";
+  object["headers"] = fields;
+  CHECK(read(object).has_value());
+  fields["X-More"] = "x";
+  object["headers"] = fields;
+  CHECK(read(object).error().code() == Errc::too_long);
+  object = order();
+  object["subject"] = std::string(2000, 'x');
+  CHECK(read(object).has_value());
+  object["subject"] = std::string(2001, 'x');
   CHECK(read(object).error().code() == Errc::too_long);
   CHECK(read_mail_request(std::string(1'000'000, '[')).error().code() == Errc::too_long);
   std::string wide = "{";

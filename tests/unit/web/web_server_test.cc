@@ -14,7 +14,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -249,4 +251,18 @@ TEST_CASE("server: what is asked with HEAD has a length and no body", "[web]") {
   CHECK(head.find("\r\nContent-Length: 3\r\n") != head.npos);
   const auto next = visitor.head();
   CHECK(next.starts_with("HTTP/1.1 200 "));
+}
+
+TEST_CASE("server: its end waits for nobody who says nothing", "[web]") {
+  auto served = std::make_unique<const Served>(WebServer::Limits{});
+  Visitor silent(*served), slow(*served), done(*served);
+  slow.say(kBegin);
+  done.say(kHealth);
+  CHECK(done.status() == 200);
+  const auto begun = std::chrono::steady_clock::now();
+  served.reset();
+  CHECK(std::chrono::steady_clock::now() - begun < WebServer::Limits{}.request);
+  CHECK(silent.is_sent_away());
+  CHECK(slow.is_sent_away());
+  CHECK(done.is_sent_away());
 }

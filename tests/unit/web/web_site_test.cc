@@ -159,6 +159,10 @@ TEST_CASE("site: every answer forbids scripts of others, framing and guessing of
     CHECK(policy.find("frame-ancestors 'none'") != policy.npos);
     CHECK(policy.find("unsafe") == policy.npos);
     CHECK(field(response, "X-Content-Type-Options") == "nosniff");
+    CHECK(field(response, "X-Frame-Options") == "DENY");
+    CHECK(field(response, "Referrer-Policy") == "no-referrer");
+    CHECK(field(response, "Cross-Origin-Resource-Policy") == "same-origin");
+    CHECK(field(response, "Cross-Origin-Opener-Policy") == "same-origin");
     CHECK(field(response, "Cache-Control") == "no-store");
     CHECK(field(response, "Set-Cookie").empty());
   }
@@ -373,6 +377,12 @@ TEST_CASE("site: what is not a mail request, or too large, reaches no daemon", "
   CHECK(large("", 100'000) == 401);
   CHECK(large("wrong", 100'000) == 401);
   CHECK(large("sender", 100'000, "/api/v1/queue/hold") == 413);
+  auto elsewhere = PostHouse::mail("");
+  elsewhere.host = "evil.test";
+  const auto refused = house.mail_site.refusal_of_large(elsewhere, 100'000);
+  REQUIRE(refused);
+  CHECK(refused->status == 421);
+  CHECK(field(*refused, "X-Content-Type-Options") == "nosniff");
 }
 
 TEST_CASE("site: a search of the trace is one document, as the tool prints it", "[web][trace]") {
