@@ -328,7 +328,8 @@ Verdict MilterFilter::carry_out(Edits edits, Ending& ending) {
     const auto reason = escaped(*edits.quarantine, 200);
     hold_ = "milter " + settings_->name + (reason.empty() ? "" : ": ") + reason;
   }
-  count(peer_->edited);
+  if (!edits.header.empty() || !edits.envelope.empty() || edits.body)
+    count(peer_->edited);
   tell_edits(edits, ending.id);
   return {};
 }

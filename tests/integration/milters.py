@@ -2,6 +2,7 @@
 """Milters: one that makes every edit, opendkim, and one that fails at every step. What is stored and signed is what they
 made of the message; without them it goes as the configuration says, and no 250 was false."""
 import base64
+import json
 import pathlib
 import re
 import struct
@@ -219,6 +220,8 @@ class Milters(scenario.Scenario):
         self.assertIn("held: milter scan: looks odd", str(found["recipients"][0]))
         self.assertEqual([self.hand_in(server).code for _ in range(3)], [250, 554, 451])
         self.assertEqual(len(server.queue()), 1)
+        figures = json.loads(server.postrider("status", "--json"))["milter_figures"]["scan"]
+        self.assertEqual({name: figures[name] for name in ("edited", "held", "failures")}, {"edited": 0, "held": 1, "failures": 0})
         server.restart()
         self.assertEqual(server.queue()[0]["status"], "held")
         self.assertEqual(self.peer.messages, [])
