@@ -2,10 +2,17 @@
 // SHOTS: a folder for pictures of every view. VIEWS: other views, as JSON: [["#/", selector, text in lower case], ...].
 const { chromium } = require("playwright-core");
 
+// Without what the view before would still do in a while.
+async function begun(page) {
+  await page.reload();
+  await page.waitForSelector("main:not([aria-busy])");
+}
+
 // Each filter of the address goes to the listing, to the count, and to what a verb is asked about; without one, all is said.
 async function filtered(page) {
   const problems = [], names = ["from", "to", "domain", "site", "reply", "older", "larger", "status"];
   let asked = [];
+  await begun(page);
   await page.route("**/api/v1/queue**", async (route) => {
     const request = route.request();
     asked.push([new URL(request.url()), request.postDataJSON()]);
@@ -36,6 +43,7 @@ async function filtered(page) {
 // A message's own page changes that message.
 async function changedOne(page, id) {
   const asked = [];
+  await begun(page);
   await page.route("**/api/v1/queue/**", async (route) => {
     asked.push(route.request().postDataJSON());
     await route.fulfill({ json: { messages: 1, recipients: 1 } });
@@ -51,8 +59,36 @@ async function changedOne(page, id) {
   return JSON.stringify(asked) === JSON.stringify(wanted) ? [] : [`one message: asked ${JSON.stringify(asked)}`];
 }
 
+// Who logs in with a password: the key of the session goes with each request, and the session is ended at the server.
+async function session(page) {
+  const asked = [];
+  await page.evaluate(() => { location.hash = "#/queue"; });
+  await begun(page);
+  await page.route("**/api/v1/**", async (route) => {
+    const request = route.request(), path = new URL(request.url()).pathname.slice("/api/v1/".length), headers = request.headers();
+    asked.push([request.method(), path, headers["postrider-session-key"] ?? "", headers.authorization ?? ""].join(" ").trim());
+    const answers = { session: request.method() === "POST" ? { role: "read", user: "ann", key: "thekey" } : { password: true },
+      "session/end": { ended: true }, queue: { messages: [], more: false }, "queue/count": { messages: 0, recipients: 0 } };
+    await route.fulfill({ json: answers[path] ?? {} });
+  });
+  await page.evaluate(() => { sessionStorage.clear(); location.hash = "#/queue?"; });
+  await page.waitForSelector("input[name=password]");
+  asked.length = 0;
+  await page.fill("input[name=user]", "ann");
+  await page.fill("input[name=password]", "secret");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.querySelector("main:not([aria-busy])")?.textContent.includes("No message is like that"));
+  await page.locator("#leave").click();
+  await page.waitForSelector("input[name=password]");
+  await page.unroute("**/api/v1/**");
+  const kept = await page.evaluate(() => Object.keys(sessionStorage).length);
+  const wanted = ["POST session", "GET queue thekey", "GET queue/count thekey", "POST session/end thekey", "GET session"];
+  return JSON.stringify(asked) === JSON.stringify(wanted) && kept === 0 ? [] : [`a session: asked ${JSON.stringify(asked)}, kept ${kept}`];
+}
+
 // Each curve and each tile has its own figure.
 async function drawn(page) {
+  await begun(page);
   const figures = { queue: 11, deferred: 12, active: 13, accepted: 14, delivered: 15, bounced: 16, deferrals: 17 };
   await page.route("**/api/v1/history?*", (route) => route.fulfill({ json: {
     time: [1000, 2000], by_class: { busy: [0, 18], rate: [0, 19] },
@@ -147,7 +183,7 @@ async function drawn(page) {
         if (held.messages !== 0) problems.push(`a dry run has held ${held.messages} messages`);
         await page.keyboard.press("Enter");
         await page.waitForFunction(() => document.querySelector("main").textContent.includes("held"));
-        problems.push(...await filtered(page), ...await changedOne(page, id), ...await drawn(page));
+        problems.push(...await filtered(page), ...await changedOne(page, id), ...await drawn(page), ...await session(page));
       }
       await context.close();
     }
