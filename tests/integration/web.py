@@ -32,8 +32,8 @@ MESSAGE = b"From: <a@ext.example>\r\nSubject: <script>alert(1)</script>\r\n\r\nh
 class Web:
     """The process, on a port of its own, with a token of each role."""
 
-    def __init__(self, server, **settings):
-        self.port = wait.free_port()
+    def __init__(self, server, port=None, **settings):
+        self.port = port or wait.free_port()
         self.tokens = server.folder / "web.tokens"
         server.write_config(web={"listen": [f"localhost:{self.port}"], "tokens": str(self.tokens), "user": "", **settings})
         self.config = server.config_file
@@ -926,7 +926,9 @@ class Files(WithWeb):
 
     def test_the_plugin_for_munin_has_the_states(self):
         self.leave_waiting(2)
-        self.assertIn("graph_title", self.run_tool(ETC / "munin_postrider", "config").stdout)
+        told = self.run_tool(ETC / "munin_postrider", "config").stdout
+        self.assertIn("graph_title", told)
+        self.assertEqual(re.findall(r"(?m)^(\w+)\.label (\w+)$", told), [(state, state) for state in ("active", "queued", "deferred", "held")])
         values = dict(line.split(" ") for line in self.run_tool(ETC / "munin_postrider").stdout.splitlines())
         self.assertEqual(values["deferred.value"], "2")
         self.assertEqual(set(values), {"active.value", "queued.value", "deferred.value", "held.value"})
@@ -947,6 +949,12 @@ class Files(WithWeb):
         asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
         asked += re.findall(r"postrider_\w+", (ETC / "alerts.yml").read_text())
         asked += re.findall(r"`(postrider_\w+)`", (ETC.parents[1] / "doc" / "metrics.md").read_text())
+        expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+        self.assertEqual(len(set(expressions)), len(expressions), "a curve that is drawn twice")
+        for target in (target for panel in dashboard["panels"] for target in panel["targets"]):
+            name = {"deferred": "deferrals"}.get(target["legendFormat"], target["legendFormat"])
+            if name in ("accepted", "delivered", "deferrals", "bounced", "sessions", "oldest", "memory", "lookups", "queries", "timeouts", "failed"):
+                self.assertIn(name, target["expr"])
         for name in {name for text in asked for name in re.findall(r"postrider_\w+", text)}:
             self.assertIn(name, names)
         if tool := shutil.which("promtool"):
@@ -1022,8 +1030,31 @@ class Configured(WithWeb):
                          [401, 401, 403, 200, 200])
         for host, code in (("mail.proxy.EXAMPLE", 200), ("mail.proxy.example:443", 200), ("proxy.example", 421), ("localhost", 200)):
             self.assertEqual(self.web.get("/healthz", Host=host)[0], code, host)
+        self.assertEqual(self.web.get("/healthz", Host="MX.us.example:8025")[0], 200, "hostname")
         self.assertEqual(self.web.post("hold", {"all": True, "dry_run": True}, Origin="https://mail.proxy.example")[0], 200)
         self.assertEqual(self.web.post("hold", {"all": True, "dry_run": True}, Origin="https://proxy.example")[0], 403)
+
+
+    def test_it_is_confined(self):
+        status = pathlib.Path(f"/proc/{self.web.process.pid}/status").read_text()
+        self.assertRegex(status, r"(?m)^Seccomp:\t2$")
+        self.assertRegex(status, r"(?m)^NoNewPrivs:\t1$")
+
+    def test_an_address_that_others_reach_is_warned_of(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            try:
+                one.connect(("192.0.2.77", 9))  # sends nothing
+                own = one.getsockname()[0]
+            except OSError:
+                own = "127.0.0.1"
+        self.web.stop()
+        port = wait.free_port()
+        named = [f"localhost:{port}", f"127.0.0.2:{port}", f"unix:{self.server.folder}/page"]
+        others = [f"{own}:{port}"] if not own.startswith("127.") else [f"0.0.0.0:{wait.free_port()}"]
+        log = self.server.folder / "web.log"
+        log.write_text("")
+        self.web = self.using(Web(self.server, listen=named + others, port=port))
+        self.assertEqual(re.findall(r"web_in_clear.*?address=\"?([^ \"]+)", log.read_text()), others)
 
 
 class WithoutOne(scenario.Scenario):
