@@ -494,6 +494,7 @@ class Events(scenario.Scenario):
         all_of_mail = len([event for event in get() if kind(event) != "events_lost"])
         self.assertGreater(told, 0)
         self.assertGreaterEqual(told + mail, all_of_mail)
+        self.assertGreater(json.loads(server.postrider("status", "--json"))["events_lost"], 0)
 
     def test_hostile_values_are_events_of_the_schema(self):
         hostile = ("\x1b[31m\"\\{}'\x7f\u2028\u00e9".encode() + b"\xff\xc3(\xed\xa0\x80") * 8

@@ -141,6 +141,8 @@ class ToPostfix(scenario.Scenario):
         self.sent(server, "to-good.plain.example", "sent", "TLSv1.3")  # E05: its TLSA is wrong
         self.sent(server, "to-other.plain.example", "sent", "TLSv1.3")
         self.sent(server, "to-clear.plain.example", "sent", "none (the host offers no STARTTLS)")
+        counted = json.loads(server.postrider("status", "--json"))["delivered_by_tls"]
+        self.assertEqual(counted, {"TLSv1.3": 2, "TLSv1.2": 0, "older": 0, "none": 1})
 
     def test_routes_say_how_much_tls_there_must_be(self):
         cases = [
