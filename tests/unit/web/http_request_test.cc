@@ -84,6 +84,10 @@ TEST_CASE("http: sizes are limited", "[web]") {
   for (int i = 0; i < 100 && is_taken; ++i)
     is_taken = line.feed(std::string(1000, 'x')).has_value();
   CHECK_FALSE(is_taken);
+  RequestReader whole;
+  REQUIRE_FALSE(whole.feed("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n").value());
+  CHECK(whole.feed(std::string(65536, 'x')).value());
+  CHECK(whole.take().body.size() == 65536);
   RequestReader body;
   CHECK_FALSE(body.feed("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65537\r\n\r\n"));
   RequestReader pipeline;

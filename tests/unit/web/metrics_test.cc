@@ -133,7 +133,11 @@ TEST_CASE("metrics: of any list of names, each series is there once, and sites a
   const std::string long_name(5000, 'x');
   object["milter_figures"] = {{long_name + "1", {{"well", true}}},
                               {long_name + "2", {{"well", true}}}};
-  object["events_behind"] = {{long_name + "1", 1}, {long_name + "2", 2}};
+  const auto cut_before = long_name.substr(0, 127);
+  object["events_behind"] = {
+      {long_name + "1", 1}, {long_name + "2", 2}, {cut_before + "\u00e9", 3}};
+  CHECK(value_of(metrics_of(&object, std::nullopt, MetricsFormat::prometheus),
+                 "postrider_events_behind{sink=\"" + cut_before + "\"}") == "3");
   std::istringstream lines(metrics_of(&object, std::nullopt, MetricsFormat::prometheus));
   std::set<std::string> series;
   int of_sites = 0;

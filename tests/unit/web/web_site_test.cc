@@ -134,7 +134,8 @@ TEST_CASE("site: what is not a path of ours", "[web]") {
                                                      {"/healthz?a=%0d%0a", 400},
                                                      {"/healthz?a=%ff", 400},
                                                      {"/healthz?a=%4", 400},
-                                                     {"/" + std::string(5000, 'x'), 414}}) {
+                                                     {"/" + std::string(4095, 'x'), 404},
+                                                     {"/" + std::string(4096, 'x'), 414}}) {
     INFO(target);
     CHECK(house.status(House::get(target)) == wanted);
   }
@@ -438,6 +439,7 @@ TEST_CASE("site: a search of the trace is bounded, and nobody without a right ha
   CHECK(house.status(House::get("/api/v1/trace?target=a", "")) == 401);
   CHECK(house.status(House::get("/api/v1/trace?target=a", "sender")) == 403);
   CHECK(house.port.asked.empty());
+  CHECK(house.status(House::get("/api/v1/trace?target=a&limit=1000")) == 200);
   // A story without an end.
   house.port.lines = {R"({"trace":{"id":"01A"}})"};
   for (int i = 0; i < 3000; ++i)
@@ -574,6 +576,16 @@ TEST_CASE("site: a refusal of a password waits, and what is no login is not judg
   CHECK(house.house.answer(House::get("/api/v1/session", "")).body == "{\"password\":true}\n");
 }
 
+TEST_CASE("site: who has tried too often is told when to come again", "[web][login]") {
+  LoginHouse house;
+  for (int i = 0; i < 10; ++i)
+    CHECK(house.status(LoginHouse::login("ann", "wrong" + std::to_string(i))) == 401);
+  const auto refused = house.house.answer(LoginHouse::login("ann", "right"));
+  CHECK(refused.status == 429);
+  CHECK(field(refused, "Retry-After") == "600");
+  CHECK(refused.not_before == SteadyTime());
+}
+
 TEST_CASE("site: the cookie is for no script, and of TLS for TLS alone", "[web][login]") {
   LoginHouse house;
   auto request = LoginHouse::login("ann", "right");
@@ -640,6 +652,7 @@ TEST_CASE("site: a listing ends at its limit and says so", "[web]") {
   CHECK(listed("?limit=5").at("more") == false);
   CHECK(listed("?limit=4").at("messages").as_array().size() == 4);
   CHECK(listed("?limit=4").at("more") == true);
+  CHECK(house.status(House::get("/api/v1/queue?limit=1000")) == 200);
   CHECK(house.port.asked.back().act == "list");
   listed("?from=a%2Bb%40a.test&older=2h&id=1&id=2&reply=grey+listed");
   const auto& filter = house.port.asked.back().filter;
@@ -893,6 +906,15 @@ TEST_CASE("site: the plots have what was, thinned out, and gains instead of tota
   CHECK(past.at("queue").as_array().back() == 1999.0);
   for (const auto& gain : past.at("accepted").as_array())
     CHECK((gain.to_number<double>() >= 0 && gain.to_number<double>() <= 30));
+  House young;  // where it is the second 1000
+  young.port.lines = {R"({"status":{"now":5,"queue":{"messages":1}}})"};
+  young.site.sample();
+  for (const auto& [query, count] : std::vector<std::pair<std::string, std::size_t>>{
+           {"", 1}, {"?seconds=995", 1}, {"?seconds=994", 0}, {"?seconds=86400", 1}})
+    CHECK(json::parse(young.site.answer(House::get("/api/v1/history" + query)).body)
+              .at("time")
+              .as_array()
+              .size() == count);
   for (const char* wrong : {"?seconds=0", "?seconds=86401", "?seconds=x"})
     CHECK(house.status(House::get(std::string("/api/v1/history") + wrong)) == 400);
 }
