@@ -113,7 +113,7 @@ Answer ask_status(const daemon::ToolPaths& places) {
   request.act = "status";
   const auto end = daemon::administrate(places, request, [&](const json::object& line) {
     if (const auto* status = object_of(line, "status"))
-      answer.status = *status;
+      answer.status.emplace(*status, json::storage_ptr());  // the line's memory is gone behind this
     return true;
   });
   if (end.exit_code != EX_OK) {

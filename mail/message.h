@@ -33,6 +33,9 @@ struct Origin {
   // traceparent of W3C Trace Context ("00-...-...-01"), as its application gave it; empty: none.
   std::string trace_parent{};
   std::string user{};  // as which its client logged in; empty: it did not
+  // Where it goes first, whatever its recipients ("smtp://127.0.0.1:10025"), as its listener demands;
+  // empty: where they lead.
+  std::string next_hop{};
 };
 
 struct Message {

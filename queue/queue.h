@@ -92,8 +92,6 @@ struct Submission {
   BodyFile body;        // not open when the content is in memory
   std::string drop_id;  // of a file, a hand-over or a key that may come again; or empty
   std::string hold;     // why it waits for an administrator's word; empty: it does not
-  // Where all of it goes first, as if it had been rerouted: "smtp://host:25"; empty: by routes.
-  std::string next_hop = {};
   // encode_line() of its `accepted`, for its fact; empty: one is made of the message.
   std::string line = {};
 };

@@ -60,7 +60,8 @@ std::string encode_head(const mail::Message& message, std::optional<std::uint32_
   out.text(message.origin.protocol);
   out.text(envelope);
   // What is not there is left out at the end.
-  const bool has_user = !message.origin.user.empty();
+  const bool has_next_hop = !message.origin.next_hop.empty();
+  const bool has_user = has_next_hop || !message.origin.user.empty();
   const bool has_trace_parent = has_user || !message.origin.trace_parent.empty();
   if (checksum || has_trace_parent || !message.origin.tls.empty())
     out.text(message.origin.tls);
@@ -70,6 +71,8 @@ std::string encode_head(const mail::Message& message, std::optional<std::uint32_
     out.text(message.origin.trace_parent);
   if (has_user)
     out.text(message.origin.user);
+  if (has_next_hop)
+    out.text(message.origin.next_hop);
   return out.take();
 }
 
@@ -110,7 +113,12 @@ Result<mail::Message> decode_head(mail::MessageId id, std::string_view bytes,
   }
   if (!in.done()) {
     message.origin.user = in.text(kMostText);
-    if (message.origin.user.empty())
+    if (in.done() && message.origin.user.empty())
+      return damaged("decode message");
+  }
+  if (!in.done()) {
+    message.origin.next_hop = in.text(kMostText);
+    if (message.origin.next_hop.empty())
       return damaged("decode message");
   }
   if (!in.done() || (!message.content.file.empty() && !is_body_name(message.content.file)))

@@ -23,7 +23,8 @@ std::string missing_fields(const HeaderWatch& header, mail::MessageId id,
 std::shared_ptr<const mail::Message> compose_message(Session& session,
                                                      const IncomingContent& content,
                                                      mail::MessageId id, FinishedBody& body,
-                                                     const std::string& on_top, TimePoint now) {
+                                                     const std::string& on_top,
+                                                     const std::string& next_hop, TimePoint now) {
   const auto& facts = session.facts();
   const auto& header = content.header();
   const auto& hostname = facts.policy->settings().hostname;
@@ -33,6 +34,7 @@ std::shared_ptr<const mail::Message> compose_message(Session& session,
   message->received = now;
   message->origin.protocol = protocol_of(session);
   message->origin.user = facts.client.authenticated;
+  message->origin.next_hop = next_hop;
   message->origin.client = facts.helo + facts.client.address.literal();
   // A user of this machine shares with others as one, by whichever door the mail comes; root is many programs.
   if (const auto user = facts.client.local_user;

@@ -18,10 +18,12 @@ namespace postrider::smtpd {
 std::string missing_fields(const HeaderWatch& header, mail::MessageId id,
                            const std::string& hostname, TimePoint now);
 
-// Takes the session's envelope. on_top: fields of filters, which stand above our own.
+// Takes the session's envelope. on_top: fields of filters, which stand above our own; next_hop: of the
+// listener.
 std::shared_ptr<const mail::Message> compose_message(Session& session,
                                                      const IncomingContent& content,
                                                      mail::MessageId id, FinishedBody& body,
-                                                     const std::string& on_top, TimePoint now);
+                                                     const std::string& on_top,
+                                                     const std::string& next_hop, TimePoint now);
 
 }  // namespace postrider::smtpd

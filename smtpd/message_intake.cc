@@ -258,12 +258,11 @@ Task<Need> MessageIntake::hand_over(IncomingContent& content, mail::MessageId id
   auto& log = connections.log();
   const auto header_message_id = content.header().message_id();
   queue::Submission submission;
-  auto message =
-      compose_message(session, content, id, body, added.on_top, connections.clock().now());
+  auto message = compose_message(session, content, id, body, added.on_top, parts_.next_hop,
+                                 connections.clock().now());
   submission.message = message;
   submission.body = body.take_file();
   submission.hold = added.hold;
-  submission.next_hop = parts_.next_hop;
   const bool is_fact = custody.keeps_facts();
   std::optional<LogEvent> line;
   if (log.enabled(Level::info) || is_fact)

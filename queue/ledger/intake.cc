@@ -85,7 +85,7 @@ bool Intake::has_room(std::uint64_t lane) const {
 // very many, before all have their rows.
 bool Intake::lands(const Submission& submission, std::uint64_t lane) const {
   const auto& message = *submission.message;
-  if (!submission.hold.empty() || !submission.next_hop.empty() ||
+  if (!submission.hold.empty() || !message.origin.next_hop.empty() ||
       release_of(state_, message) > state_.now() || !has_room(lane))
     return false;
   if (is_large(message))
@@ -121,7 +121,7 @@ Result<void> Intake::submit_waiting(const Submission& submission, std::string_vi
   auto row = new_row(state_, message);
   const auto release = release_of(state_, message);
   const bool is_unreleased = hold.empty() && release > state_.now();
-  const auto& next_hop = submission.next_hop;
+  const auto& next_hop = message.origin.next_hop;
   auto waits = !hold.empty() || is_unreleased ? Result<bool>(false)
                : next_hop.empty()             ? deferring_.concerns(message)
                                               : deferring_.is_in_trouble_at(next_hop);

@@ -106,7 +106,7 @@ class SqliteMessages final : public MessageRows {
 
   Result<void> insert(const mail::Message& message, std::string_view head, const MessageRow& row,
                       std::vector<RecipientRow> recipients) override {
-    if (auto done = find_domains(recipients); !done)
+    if (auto done = find_domains(message, recipients); !done)
       return done.error();
     Query query(insert_message_);
     bind_message(query, message, row, counts_of(recipients));
@@ -122,7 +122,7 @@ class SqliteMessages final : public MessageRows {
 
   Result<void> move_in(const mail::Message& message, const MessageRow& row,
                        std::vector<RecipientRow> recipients) override {
-    if (auto done = find_domains(recipients); !done)
+    if (auto done = find_domains(message, recipients); !done)
       return done.error();
     if (auto done = move_content(message, row, counts_of(recipients)); !done)
       return done.error();
@@ -131,7 +131,7 @@ class SqliteMessages final : public MessageRows {
 
   Result<void> add_recipients(const mail::Message& message,
                               std::vector<RecipientRow> recipients) override {
-    if (auto done = find_domains(recipients); !done)
+    if (auto done = find_domains(message, recipients); !done)
       return done.error();
     return insert_recipients(insert_if_missing_, message.id, waiting_lane(message), recipients);
   }
@@ -389,11 +389,13 @@ class SqliteMessages final : public MessageRows {
   }
 
  private:
-  Result<void> find_domains(std::vector<RecipientRow>& recipients) {
+  Result<void> find_domains(const mail::Message& message, std::vector<RecipientRow>& recipients) {
+    const auto& next_hop = message.origin.next_hop;
     for (auto& recipient : recipients) {
       if (!recipient.is_alive() || recipient.domain != 0)
         continue;
-      auto domain = destinations_.domain_id(mail::domain_of(recipient.address));
+      auto domain =
+          destinations_.domain_id(next_hop.empty() ? mail::domain_of(recipient.address) : next_hop);
       if (!domain)
         return domain.error();
       recipient.domain = *domain;

@@ -160,6 +160,10 @@ Result<PageFile> PageFile::open(const std::string& path) {
   pages.in_file_ = static_cast<std::uint32_t>(
       std::min<std::int64_t>(about.st_size / pages.page_size_, UINT32_MAX - 1));
   pages.read_log(path + "-wal");
+  // The size is right if both counters of changes are the same (fileformat2, 1.3.7, 1.3.8).
+  if (const auto in_all = static_cast<std::uint32_t>(number_of(header, 28, 4));
+      has_header && in_all > pages.pages_ && number_of(header, 24, 4) == number_of(header, 92, 4))
+    pages.refused_ = in_all - pages.pages_;  // the file was cut off
   pages.read_free_list();
   return pages;
 }

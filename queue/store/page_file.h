@@ -49,7 +49,8 @@ class PageFile {
 
   std::uint32_t pages() const { return pages_; }
   std::uint32_t unreadable() const { return unreadable_; }  // in use, but no page of a database
-  std::uint32_t refused() const { return refused_; }        // there, and the system cannot read it
+  // There, and the system cannot read it; or gone, where the file was cut off.
+  std::uint32_t refused() const { return refused_; }
 
  private:
   struct Found {

@@ -96,6 +96,27 @@ class ContentFilters(scenario.Scenario):
         self.assertIn(b"X-Filtered: yes", self.peer.wait_for(2)[1].content)
         self.assertEqual(len(checker.messages), 1)
 
+    def test_what_waits_for_the_filter_goes_to_it_after_an_export_and_a_salvage(self):
+        port = wait.free_port()
+        server = self.filtering(f"smtp://127.0.0.1:{port}")
+        self.send(["b@dst.example", LOCAL])
+        server.wait_for_log("deferred")
+        entry, = server.queue()
+        folder = self.own_folder("exported")
+        server.postrider("queue", "export", "--folder", folder, entry["queue_id"])
+        server.postrider("queue", "remove", entry["queue_id"])
+        server.stop()
+        server.postrider("queue", "import", folder / f"{entry['queue_id']}.eml")
+        server.postrider("queue", "salvage")
+        server.start()
+        entry, = server.queue()
+        self.assertEqual({one["next_hop"] for one in entry["recipients"]}, {f"smtp://127.0.0.1:{port}"})
+        checker = self.using(Filter(self.back, port=port))
+        server.retry_all()
+        self.assertIn(b"X-Filtered: yes", self.peer.wait_for(1)[0].content)
+        self.assertIn(b"X-Filtered: yes", server.wait_for_mail()[0])
+        self.assertEqual((len(checker.messages), len(self.peer.messages)), (1, 1))
+
     def test_a_reload_changes_the_filter(self):
         first, second = self.using(Filter(self.back)), self.using(Filter(self.back))
         server = self.filtering(f"smtp://127.0.0.1:{first.port}")

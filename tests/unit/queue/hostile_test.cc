@@ -221,7 +221,18 @@ TEST_CASE_METHOD(Hostile, "what is stored comes back the same", "[queue][codec]"
         CHECK(with_user->origin.user == "ann");
         CHECK(with_user->origin.trace_parent == trace);
         CHECK(with_user->origin.tls == tls);
+        CHECK(with_user->origin.next_hop.empty());
         CHECK(wanted == checksum);
+        for (const auto& user : {std::string(), std::string("ann")}) {
+          auto filtered = logged_in;
+          filtered.origin.user = user;
+          filtered.origin.next_hop = "smtp://127.0.0.1:10025";
+          const auto first = decode_head(message.id, encode_head(filtered, checksum));
+          REQUIRE(first.has_value());
+          CHECK(first->origin.next_hop == filtered.origin.next_hop);
+          CHECK(first->origin.user == user);
+          CHECK(first->origin.trace_parent == trace);
+        }
       }
       CHECK(traced->origin.tls == tls);
       CHECK(traced->origin.trace_parent == message.origin.trace_parent);
