@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <poll.h>
 #include <string>
@@ -21,6 +23,7 @@
 #include <sys/signalfd.h>
 #include <sysexits.h>
 #include <termios.h>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 
@@ -36,6 +39,9 @@ constexpr std::string_view kLeave = "\x1b[?25h\x1b[?1049l";
 constexpr std::string_view kToTop = "\x1b[H";
 constexpr std::string_view kEndOfLine = "\x1b[K\r\n";
 constexpr std::string_view kRestOfScreen = "\x1b[J";
+
+constexpr Duration kPatience{4000};  // with a daemon that may hang
+constexpr Duration kLook{20};        // for an answer that is under way
 
 struct ScreenSize {
   std::size_t rows = 24, columns = kColumns;
@@ -123,13 +129,46 @@ Answer ask_status(const daemon::ToolPaths& places) {
   return answer;
 }
 
+// Asks on a thread of its own, so that keys are heard while a daemon hangs; it is left behind at the
+// end.
+class Asking {
+ public:
+  explicit Asking(daemon::ToolPaths places) {
+    std::thread([state = state_, places = std::move(places)] {
+      auto answer = ask_status(places);
+      const std::lock_guard lock(state->mutex);
+      state->answer = std::move(answer);
+    }).detach();
+  }
+  std::optional<Answer> take() const {
+    const std::lock_guard lock(state_->mutex);
+    return std::exchange(state_->answer, std::nullopt);
+  }
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::optional<Answer> answer;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+// A word that is longer than a line, such as a path, would run into the next one.
+std::string_view cut_to(std::string_view line, std::size_t columns) {
+  std::size_t at = 0;
+  for (; at < line.size(); ++at)
+    if ((static_cast<unsigned char>(line[at]) & 0xc0U) != 0x80U && columns-- == 0)
+      break;
+  return line.substr(0, at);
+}
+
 std::string frame(const std::string& text, const ScreenSize& size, bool has_colours) {
   auto shown = wrapped_lines(escaped_text(text), size.columns);
   std::string out(kToTop);
   std::size_t rows = 0;
   for (std::string_view rest = shown; !rest.empty() && rows < size.rows; ++rows) {
     const auto end = std::min(rest.find('\n'), rest.size());
-    const auto line = rest.substr(0, end);
+    const auto line = cut_to(rest.substr(0, end), size.columns);
     rest.remove_prefix(std::min(end + 1, rest.size()));
     auto coloured =
         has_colours ? coloured_lines(std::string(line) + "\n") : std::string(line) + "\n";
@@ -140,7 +179,7 @@ std::string frame(const std::string& text, const ScreenSize& size, bool has_colo
   return out.append(kRestOfScreen);
 }
 
-enum class Next : std::uint8_t { ask, draw, end };
+enum class Next : std::uint8_t { go_on, ask, draw, end };
 
 // Until it is time, or somebody wants something.
 Next wait(const Signals& signals, Screen& screen, SteadyTime until) {
@@ -148,7 +187,7 @@ Next wait(const Signals& signals, Screen& screen, SteadyTime until) {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
     if (left.count() <= 0)
-      return Next::ask;
+      return Next::go_on;
     pollfd all[] = {{signals.descriptor(), POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
     if (::poll(all, 2, static_cast<int>(left.count())) <= 0)
       continue;
@@ -187,28 +226,40 @@ int show_live_status(const Administration& how, Duration every) {
   const bool has_colours = are_colours_wanted(true, std::getenv("NO_COLOR"), std::getenv("TERM"));
   const Signals signals;
   Screen screen;
+  std::optional<Asking> asking;
   json::object before;
-  SteadyTime asked{};
-  std::string text;
-  for (auto next = Next::ask; next != Next::end;) {
-    if (next == Next::ask) {
-      const auto now = std::chrono::steady_clock::now();
-      auto answer = ask_status(*places);
-      text = "postrider top: every " + format_duration(every) + "; q ends it, space asks at once\n";
-      if (answer.status) {
-        text +=
-            rate_row(before, *answer.status, std::chrono::duration<double>(now - asked).count()) +
-            status_view(*answer.status);
-        before = *std::move(answer.status);
-      } else {
-        text += "ALARM " + answer.trouble + "\n";
-        before.clear();
-      }
+  SteadyTime asked{}, answered{}, next_time{};
+  const auto head =
+      "postrider top: every " + format_duration(every) + "; q ends it, space asks at once\n";
+  std::string text = head, shown;
+  for (auto next = Next::draw; next != Next::end;) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!asking && (next == Next::ask || now >= next_time)) {
+      asking.emplace(*places);
       asked = now;
     }
-    if (!print_raw(frame(text, screen_size(), has_colours)))
-      break;
-    next = wait(signals, screen, asked + every);
+    if (auto answer = asking ? asking->take() : std::nullopt) {
+      text = head;
+      if (answer->status) {
+        const std::chrono::duration<double> since = asked - std::exchange(answered, asked);
+        text += rate_row(before, *answer->status, since.count()) + status_view(*answer->status);
+        before = *std::move(answer->status);
+      } else {
+        text += "ALARM " + answer->trouble + "\n";
+        before.clear();
+      }
+      asking.reset();
+      next_time = asked + every;
+    } else if (asking && now - asked >= kPatience) {
+      text = head + "ALARM the mail system has not answered for " +
+             std::to_string((now - asked) / std::chrono::seconds(1)) + " seconds\n";
+    }
+    if (next == Next::draw || text != shown) {
+      if (!print_raw(frame(text, screen_size(), has_colours)))
+        break;
+      shown = text;
+    }
+    next = wait(signals, screen, asking ? now + kLook : next_time);
   }
   return EX_OK;
 }

@@ -10,6 +10,7 @@ import termios
 import threading
 
 from support_py import daemon, scenario, wait
+from support_py.tools import children_of
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"
 
@@ -49,7 +50,7 @@ class Terminal:
 
     def frames(self):
         """Whole ones: lines without what steers the terminal."""
-        return [re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", frame).decode().split("\r\n")
+        return [re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]|\r", b"", frame).decode().split("\n")
                 for frame in self.octets.split(b"\x1b[H")[1:] if frame.endswith(b"\x1b[J") or LEAVE in frame]
 
     def shows(self, text, since=0):
@@ -143,6 +144,20 @@ class Top(scenario.Scenario):
         wait.until(lambda: top.shows("running for", since=seen), "that it is up again")
         top.type(b"q")
         self.assertEqual(top.end(), 0)
+
+    def test_a_daemon_that_hangs(self):
+        top = self.top()
+        wait.until(top.frames, "a frame")
+        processes = [self.server.process.pid, *children_of(self.server.process.pid)]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            wait.until(lambda: top.shows("has not answered for"), "that it hangs")
+            top.type(b"q")
+            self.assertEqual(top.end(), 0)
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     def test_without_a_terminal_and_wrong_words(self):
         done = self.server.tool("postrider", "top", check=False)
