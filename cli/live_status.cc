@@ -206,7 +206,7 @@ Next wait(const Signals& signals, Screen& screen, SteadyTime until) {
     char key = 0;
     if (::read(STDIN_FILENO, &key, 1) != 1)
       return Next::end;  // the terminal is gone
-    if (key == 'q' || key == 'Q' || key == '\x1b')
+    if (key == 'q' || key == 'Q')
       return Next::end;
     if (key == ' ')
       return Next::ask;

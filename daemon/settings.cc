@@ -526,8 +526,7 @@ namespace {
 std::shared_ptr<const scheduler::RetrySchedule> retry_by_reason(const DeliveryConfig& config) {
   auto schedule = std::make_shared<scheduler::RetrySchedule>();
   if (!config.retry.empty())
-    for (std::size_t i = 0; i < scheduler::kReplyClasses; ++i)
-      schedule->override_steps(static_cast<scheduler::ReplyClass>(i), config.retry);
+    schedule->override_all(config.retry);
   for (const auto& text : config.retry_for)
     if (auto rule = scheduler::parse_retry_rule(text))
       schedule->override_steps(rule->klass, std::move(rule->steps));

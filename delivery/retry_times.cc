@@ -40,6 +40,7 @@ Duration wait_by_reason(DispatchContext& context, mail::MessageId id,
   scheduler::RetrySchedule::Reason reason;
   reason.klass = meaning.klass;
   reason.tries = tally.in_a_row;
+  reason.all_tries = recipient.attempts + 1;
   reason.row_wait = meaning.wait;
   reason.hint = hint_of(outcome);
   reason.hints_obeyed = tally.hints_obeyed;

@@ -86,6 +86,13 @@ RetrySchedule::RetrySchedule() {
 void RetrySchedule::override_steps(ReplyClass klass, std::vector<Duration> steps) {
   steps_[static_cast<std::size_t>(klass)] = std::move(steps);
   is_given_[static_cast<std::size_t>(klass)] = true;
+  is_common_[static_cast<std::size_t>(klass)] = false;
+}
+
+void RetrySchedule::override_all(const std::vector<Duration>& steps) {
+  steps_.fill(steps);
+  is_given_.fill(true);
+  is_common_.fill(true);
 }
 
 const std::vector<Duration>& RetrySchedule::steps(ReplyClass klass) const {
@@ -104,7 +111,9 @@ Duration RetrySchedule::wait(const Reason& reason, std::uint64_t message,
     return wait + jitter(wait / 16, true, key);
   }
   const auto& all = steps(reason.klass);
-  const std::size_t at = std::min<std::size_t>(std::max(reason.tries, 1U) - 1, all.size() - 1);
+  const auto tries =
+      is_common_[static_cast<std::size_t>(reason.klass)] ? reason.all_tries : reason.tries;
+  const std::size_t at = std::min<std::size_t>(std::max(tries, 1U) - 1, all.size() - 1);
   const bool is_first = at == 0 && !is_given_[static_cast<std::size_t>(reason.klass)];
   if (is_first && reason.klass == ReplyClass::greylisted) {
     const auto wait =

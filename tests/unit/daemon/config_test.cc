@@ -193,7 +193,7 @@ TEST_CASE("an empty file means the defaults and the system's name", "[config]") 
 TEST_CASE("a [[site]] that is of no mail is warned of", "[config]") {
   const auto warnings_of = [](const std::string& text) {
     const auto loaded = parse(text);
-    REQUIRE(loaded.config.has_value());
+    REQUIRE(loaded.config != nullptr);
     std::vector<std::string> all;
     for (const auto& one : warnings_about(*loaded.config))
       all.push_back(one.key + ": " + one.text);

@@ -80,6 +80,27 @@ TEST_CASE("schedule: what the site taught us of its greylisting", "[retry_schedu
   CHECK(schedule.wait(grey, 1, 1) > minutes(8));
 }
 
+TEST_CASE("a schedule for all reasons goes on whatever a message was refused for",
+          "[scheduler][retry]") {
+  using std::chrono::seconds;
+  RetrySchedule schedule;
+  schedule.override_all({seconds(80), seconds(800), seconds(8000)});
+  RetrySchedule::Reason third;
+  third.klass = ReplyClass::mailbox_full;
+  third.tries = 1;
+  third.all_tries = 3;
+  const auto about = [&](seconds wanted) {
+    const auto wait = schedule.wait(third, 1, 1);
+    return wait >= wanted * 7 / 8 && wait <= wanted * 9 / 8;
+  };
+  CHECK(about(seconds(8000)));
+  third.tries = 3;
+  third.all_tries = 2;
+  CHECK(about(seconds(800)));
+  schedule.override_steps(ReplyClass::mailbox_full, {seconds(10), seconds(100), seconds(1000)});
+  CHECK(about(seconds(1000)));
+}
+
 TEST_CASE("schedule: an operator's steps; the last one repeats", "[retry_schedule]") {
   RetrySchedule schedule;
   schedule.override_steps(ReplyClass::busy, {seconds(80), seconds(800)});
