@@ -805,11 +805,13 @@ std::optional<Response> WebSite::refusal_of_origin(const Request& request) const
   const auto host = behind == std::string::npos
                         ? std::string()
                         : name_of_host(std::string_view(request.origin).substr(behind + 3));
-  // Another port of this host is another site; a proxy may say another host than the browser did.
-  const bool is_of_host = host == name_of_host(request.host);
+  // Another port of this host is another site; a proxy may say another host than the browser did, and
+  // has the usual port, which is not named.
+  const auto authority =
+      std::string_view(request.origin).substr(std::min(behind + 3, request.origin.size()));
+  const bool is_of_port = authority.size() > host.size() && host == name_of_host(request.host);
   if (std::find(settings_.hosts.begin(), settings_.hosts.end(), host) == settings_.hosts.end() ||
-      (is_of_host &&
-       !equals_ignoring_case(std::string_view(request.origin).substr(behind + 3), request.host)))
+      (is_of_port && !equals_ignoring_case(authority, request.host)))
     return problem(403, "another site's page may change nothing");
   return std::nullopt;
 }
@@ -905,9 +907,8 @@ Response WebSite::change(const std::string& verb, const Request& request) {
   asked.filter = *std::move(filter);
   asked.dry_run = flag("dry_run");
   asked.all = flag("all");
-  if (asked.filter.matches_all() != asked.all)
-    return problem(400, asked.all ? "\"all\" is said, and a filter; expected one of them"
-                                  : "without a filter, \"all\": true must be said");
+  if (asked.filter.matches_all() && !asked.all)
+    return problem(400, "without a filter, \"all\": true must be said");
   json::object out;
   const auto end = port_.ask(asked, [&](const json::object& line) {
     if (const auto* changed = line.if_contains("changed"); changed && changed->is_object())

@@ -43,7 +43,8 @@ constexpr std::string_view kNumbers[] = {"attempt",
                                          "threads",
                                          "uid",
                                          "under_way",
-                                         "valid_frames"};
+                                         "valid_frames",
+                                         "wanted"};
 constexpr std::string_view kFlags[] = {"cached", "complete", "resumed", "reused"};
 constexpr char kHex[] = "0123456789abcdef";
 

@@ -409,7 +409,7 @@ TEST_CASE("the conclusion of an explanation is about the message", "[daemon][uni
     s.queue->pause(pause, [&](const auto&) { done.set_value(); });
     done.get_future().wait();
     auto facts = facts_of(s, id);
-    CHECK(facts["conclusion"] == "waits, until it is resumed");
+    CHECK(facts["conclusion"] == "waits until it is resumed: mail to d.test is paused");
     CHECK(facts["paused"].starts_with("mail to d.test is paused"));
   }
 }

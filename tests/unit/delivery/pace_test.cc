@@ -236,7 +236,7 @@ TEST_CASE("greylisting is waited for as the site asks", "[delivery][pace]") {
   SECTION("a hint of days is none of ours") {
     behaviour.replies["RCPT"] = "451 4.7.1 greylisted, try again in 50 hours\r\n";
     least = std::chrono::minutes(5);
-    most = std::chrono::minutes(40);
+    most = std::chrono::minutes(67);  // an hour at most
   }
   SECTION("a full mailbox") {
     behaviour.replies["RCPT"] = "452 4.2.2 mailbox full\r\n";
@@ -265,18 +265,18 @@ TEST_CASE("a hint is obeyed twice, then the schedule goes on", "[delivery][pace]
   rig.settings.retry_by_reason = schedule();
   rig.route_to(mx.port());
   rig.start();
-  std::optional<mail::Outcome> last;
+  queue::RetryTally tally;
   for (std::uint32_t attempts = 0; attempts < 4; ++attempts) {
     queue::Lease lease;
     lease.message = make_message({"a@x.test"});
-    lease.recipients.push_back({0, attempts, last});
+    lease.recipients.push_back({0, attempts, std::nullopt, {}, tally});
     const auto id = lease.message->id;
     std::vector<queue::Lease> leases;
     leases.push_back(std::move(lease));
     rig.dispatcher->take(std::move(leases));
     const auto record = rig.custody->wait_for(id);
     REQUIRE(record.results.size() == 1);
-    last = record.results[0].outcome;
+    tally = record.results[0].tally;
     const auto wait = record.results[0].next_attempt - rig.clock.now();
     if (attempts < 2)
       CHECK(wait < seconds(110));

@@ -184,6 +184,8 @@ mail::Message QueueFixture::make(const std::string& sender,
   message.content.bytes = std::make_shared<const std::string>(content);
   message.content.size = content.size();
   message.origin = {"client.test[192.0.2.1]", "ESMTP"};
+  if (logs_in)
+    message.origin.user = sender;
   return message;
 }
 

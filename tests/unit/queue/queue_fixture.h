@@ -120,6 +120,7 @@ struct QueueFixture {
   ManualClock clock;
   CollectingLog log;
   QueueSettings settings;
+  bool logs_in = false;  // who sends, as the user of the sender address
   Hand hand;
   LoopThread loop;
   std::unique_ptr<Queue> queue;
