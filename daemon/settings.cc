@@ -331,6 +331,11 @@ Result<std::shared_ptr<const smtpd::ServerSettings>> smtpd_settings(
   settings->origin = config.origin;
   settings->message_size = config.accept.message_size;
   settings->success_notices = config.accept.success_notices;
+  settings->deliver_by =
+      config.accept.always_bcc.empty() && config.accept.sender_bcc.empty() &&
+      config.accept.recipient_bcc.empty() &&
+      std::all_of(config.listeners.begin(), config.listeners.end(),
+                  [](const auto& listener) { return listener.next_hop.empty(); });
   settings->recipients = static_cast<std::uint32_t>(config.accept.recipients);
   settings->future_release = config.accept.future_release;
   settings->relay_from = std::move(*relay_from);

@@ -26,9 +26,7 @@ std::string compose_ehlo(const SessionSettings& settings, std::string_view more 
          "\r\n250-DSN"
          "\r\n250-ENHANCEDSTATUSCODES"
          "\r\n250-LIMITS RCPTMAX=" +
-         recipients +
-         "\r\n250-DELIVERBY"
-         "\r\n250-MT-PRIORITY" +
+         recipients + (settings.deliver_by ? "\r\n250-DELIVERBY" : "") + "\r\n250-MT-PRIORITY" +
          std::string(more) + "\r\n250 HELP\r\n";
 }
 

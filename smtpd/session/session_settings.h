@@ -44,15 +44,18 @@ struct SessionSettings {
   std::string hostname = "localhost";
   std::string origin;  // completes addresses of clients that may relay; empty: hostname
   std::uint64_t message_size = 50U << 20U;
-  std::uint32_t recipients = 1000;      // per message; never below 100 (RFC 5321 §4.5.3.1.8)
-  std::vector<Network> relay_from;      // clients that may send anywhere
-  std::vector<std::string> relay_to;    // "example.org", ".example.org" (below it), "*"; lower case
-  std::vector<Network> proxy_from;      // peers that may send a PROXY header
-  bool success_notices = false;         // strangers may ask for them; who may relay always may
-  Duration future_release = {};         // for how long mail may be held; 0: that is not offered
-  std::vector<TablePtr> senders;        // who is refused
-  std::vector<TablePtr> recipient_map;  // the same of recipients
-  std::vector<TablePtr> relay_recipients;            // who exists in relay_to; empty: everybody
+  std::uint32_t recipients = 1000;    // per message; never below 100 (RFC 5321 §4.5.3.1.8)
+  std::vector<Network> relay_from;    // clients that may send anywhere
+  std::vector<std::string> relay_to;  // "example.org", ".example.org" (below it), "*"; lower case
+  std::vector<Network> proxy_from;    // peers that may send a PROXY header
+  // DELIVERBY (RFC 2852) is offered. Not where mail goes elsewhere first, or copies of it do: those hosts
+  // hardly offer it, and who sends could keep a copy from arriving.
+  bool deliver_by = true;
+  bool success_notices = false;            // strangers may ask for them; who may relay always may
+  Duration future_release = {};            // for how long mail may be held; 0: that is not offered
+  std::vector<TablePtr> senders;           // who is refused
+  std::vector<TablePtr> recipient_map;     // the same of recipients
+  std::vector<TablePtr> relay_recipients;  // who exists in relay_to; empty: everybody
   std::shared_ptr<const mail::Rewriter> rewriter;    // null: addresses stay as they are
   std::shared_ptr<const mail::Directory> directory;  // null: nothing is local
   // SHA-256 of certificates, lower-case hex: clients that show one of them may send anywhere.

@@ -51,6 +51,8 @@ Step SessionTransaction::on_mail(std::string_view arguments, const Around& aroun
   auto parsed = mail::parse_mail(arguments, rules);
   if (!parsed)
     return {around.reply.set(parsed.error())};
+  if (parsed->by && !policy.settings().deliver_by)
+    return {around.reply.set("555 5.5.4 DELIVERBY is not offered here\r\n")};
   if (around.conditions.storage == Storage::no_room)
     return {replies::kNoRoom};
   if (around.conditions.storage == Storage::failed)

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Copies of mail that the administrator wants (accept.always_bcc, sender_bcc, recipient_bcc): who gets one, that nobody
 else sees it or hears of it, that there is one, and that a table which cannot be asked puts the mail off."""
-from support_py import scenario, wait
+from support_py import scenario, smtp, wait
 
 PLAIN = (b"From: Ann <ann@src.example>\r\nTo: b@dst.example\r\nSubject: hello\r\n"
          b"Date: Mon, 23 Nov 2026 13:34:44 +0000\r\nMessage-ID: <1@src.example>\r\n\r\nHello.\r\n")
@@ -65,6 +65,23 @@ class Copies(scenario.Scenario):
         self.assertEqual(reply.code, 451)
         self.assertIn("copies", server.wait_for_log("rejected")[0]["problem"])
         self.assertEqual(self.peer.messages, [])
+
+    def test_who_sends_cannot_keep_a_copy_from_arriving(self):
+        """A time until which mail must be there (DELIVERBY) ends a copy whose host does not know it, unheard of."""
+        listeners = [{"address": f"127.0.0.1:{wait.free_port()}", "next_hop": f"smtp://127.0.0.1:{wait.free_port()}"},
+                     {"address": f"127.0.0.1:{wait.free_port()}"}]
+        for settings, is_offered in (({}, True), ({"accept": {"always_bcc": "archive@dst.example"}}, False),
+                                     ({"accept": {"sender_bcc": "inline:{a@x=b@y}"}}, False),
+                                     ({"accept": {"recipient_bcc": "inline:{a@x=b@y}"}}, False),
+                                     ({"listeners": listeners}, False)):
+            with self.subTest(settings=settings):
+                server = self.relay(self.peer, **settings)
+                front = settings.get("listeners", [{"address": f":{server.port}"}])[0]["address"]
+                with smtp.Client(int(front.rpartition(":")[2])) as client:
+                    self.assertEqual("DELIVERBY" in str(client.hello()), is_offered)
+                    reply = client.command("MAIL FROM:<ann@src.example> BY=300;R")
+                    self.assertEqual(reply.code, 250 if is_offered else 555, str(reply))
+                    self.assertEqual(client.command("MAIL FROM:<ann@src.example>").code, 503 if is_offered else 250)
 
     def test_wrong_entries_are_told(self):
         server = self.relay(self.peer, accept={"sender_bcc": "inline:{a@src.example=nobody}"}, start=False)
