@@ -26,8 +26,8 @@ class Explainer {
   // Adds the sites, and those among them that are in trouble.
   void add_sites(Status& status) const;
   std::vector<SiteStatus> all_sites() const;  // by name
-  // For each address, or host to which mail was rerouted ("smtp://host:25"), what mail waits for that is in hand, before anything has failed; empty: all
-  // goes as usual, or has not taken as long as `least`.
+  // For each address, or host to which mail was rerouted ("smtp://host:25"): what mail waits for that
+  // is in hand, before anything has failed; empty: it goes as usual, or has not taken as long as `least`.
   std::vector<std::string> reasons_of(const std::vector<std::string>& addresses,
                                       Duration least = kUnusual) const;
   void start(std::string address, std::function<void(Explanation)> answer);

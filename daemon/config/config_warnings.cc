@@ -152,8 +152,8 @@ class Doubts {
                    " and past any filter; name the port of the filter");
     else
       add(key, "leads to our own listener " + quote_value(ours->address) +
-                   ", which sends its mail on, too: it would go round until it has 100 Received "
-                   "fields; name the port of the filter, and let it give mail back to a listener "
+                   ", which sends its mail on, too: it would wait here, since it leads back; "
+                   "name the port of the filter, and let it give mail back to a listener "
                    "without next_hop");
   }
 

@@ -1,5 +1,7 @@
 #include "rig.h"
 
+#include <catch2/catch.hpp>
+
 #include <fcntl.h>
 #include <future>
 #include <stdexcept>
@@ -109,6 +111,19 @@ Rig::~Rig() {
   dispatcher.reset();
   std::error_code ignored;
   std::filesystem::remove_all(folder, ignored);
+}
+
+queue::Record::Result Rig::deliver_again(std::uint32_t attempts, queue::RetryTally tally) {
+  queue::Lease lease;
+  lease.message = make_message({"a@x.test"});
+  lease.recipients.push_back({0, attempts, std::nullopt, {}, tally});
+  const auto id = lease.message->id;
+  std::vector<queue::Lease> leases;
+  leases.push_back(std::move(lease));
+  dispatcher->take(std::move(leases));
+  auto record = custody->wait_for(id);
+  REQUIRE(record.results.size() == 1);
+  return std::move(record.results[0]);
 }
 
 mail::MessageId Rig::send(std::shared_ptr<const mail::Message> message,

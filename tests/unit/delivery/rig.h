@@ -116,6 +116,8 @@ class Rig {
   void start();  // after which settings and dns are no more to be touched
   mail::MessageId send(std::shared_ptr<const mail::Message> message,
                        queue::Lease::Reason reason = queue::Lease::Reason::fresh);
+  // Of one recipient who was tried so often before.
+  queue::Record::Result deliver_again(std::uint32_t attempts, queue::RetryTally tally = {});
   queue::Record deliver(std::shared_ptr<const mail::Message> message) {
     return custody->wait_for(send(std::move(message)));
   }

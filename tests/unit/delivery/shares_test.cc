@@ -1012,16 +1012,7 @@ TEST_CASE("the wait follows the number of attempts", "[delivery][record]") {
   rig.start();
   const std::vector<int> minutes = {1, 5, 15, 30};
   for (std::uint32_t attempts = 0; attempts < minutes.size(); ++attempts) {
-    queue::Lease lease;
-    lease.message = make_message({"a@x.test"});
-    lease.recipients.push_back({0, attempts, {}});
-    const auto id = lease.message->id;
-    std::vector<queue::Lease> leases;
-    leases.push_back(std::move(lease));
-    rig.dispatcher->take(std::move(leases));
-    const auto record = rig.custody->wait_for(id);
-    REQUIRE(record.results.size() == 1);
-    const auto wait = record.results[0].next_attempt - rig.clock.now();
+    const auto wait = rig.deliver_again(attempts).next_attempt - rig.clock.now();
     const Duration step = std::chrono::minutes(minutes[attempts]);
     CHECK(wait >= step - step / 8);
     CHECK(wait <= step + step / 8);
